@@ -106,10 +106,16 @@ def graph():
 
 @model(**({} if VERSION < (2, 4) else {"save_traces": True}))
 def attending():
-    """Attention, and convolutions of images."""
+    """Attention, convolutions of images, and layers whose objects have a thing twice."""
     x, image = keras.Input((5, 4)), keras.Input((6, 5, 2))
     y = layers.MultiHeadAttention(2, 3, kernel_regularizer="l2")(x, x) if VERSION >= (2, 4) else layers.Dense(4)(x)
-    z = layers.SeparableConv2D(3, (2, 3), depthwise_regularizer="l1", pointwise_regularizer="l2")(image)
+    y = layers.ActivityRegularization(0.1, 0.2)(y)
+    z = image
+    if VERSION >= (2, 6):
+        z = layers.Normalization()
+        z.adapt(np.random.RandomState(3).standard_normal((5, 6, 5, 2)))
+        z = z(image)
+    z = layers.SeparableConv2D(3, (2, 3), depthwise_regularizer="l1", pointwise_regularizer="l2")(z)
     z = layers.Conv2DTranspose(2, (3, 2))(layers.DepthwiseConv2D(2, depth_multiplier=2)(layers.PReLU()(z)))
     means = [layers.GlobalAveragePooling1D()(y), layers.GlobalMaxPooling2D()(z)]
     return keras.Model([x, image], layers.Dense(3)(layers.Concatenate()(means)))
@@ -186,9 +192,14 @@ def fill(made, seed):
     """Gives every weight numbers that no symmetry hides; variances are positive."""
     rng = np.random.RandomState(seed)
     for variable in made.weights:
+        if "count" in variable.name:
+            continue
         positive = "variance" in variable.name
         values = rng.uniform(0.5, 1.5, variable.shape) if positive else rng.standard_normal(variable.shape) * 0.5
         variable.assign(values.astype("float32"))
+    for layer in made.layers:
+        if hasattr(layer, "finalize_state"):  # which keeps what it computes of its weights
+            layer.finalize_state()
 
 
 def measured(made):

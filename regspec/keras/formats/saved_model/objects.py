@@ -33,6 +33,9 @@ APART = frozenset(
 )
 # Edges to layers inside, and the fields in which a config has them.
 FIELDS = {"layer": "layer", "forward_layer": "layer", "backward_layer": "backward_layer", "cell": "cell"}
+# Fields of a config with which an object's penalty on its output is said already: a wrapper's is that of its layer; and
+# layers that say it in others.
+SAID, SAYING = frozenset({"activity_regularizer", "layer"}), frozenset({"ActivityRegularization"})
 
 Item = dict[str, Any]
 
@@ -126,13 +129,14 @@ class _Layer:
         if depth > MAX_DEPTH:
             raise ValueError("a layer has objects in objects without end")
         names = numbered(each["class_name"] for each in item) if isinstance(item, list) else []
-        count = 0
+        own: list[str] = []  # keys, as an array may have several names
         for edge, target in self.objects.at(number).edges.items():
             if edge in APART:
                 continue
             if key := self.objects.at(target).said:
-                yield f"{at}vars/{count}", key
-                count += 1
+                if key not in own:
+                    yield f"{at}vars/{len(own)}", key
+                    own.append(key)
             elif target not in self.seen:
                 inner = _inside(item, edge)
                 name = names[int(edge)] if isinstance(item, list) and inner else edge.replace("/", "_")
@@ -184,7 +188,7 @@ def completed(objects: Objects, item: Item, number: int = 0) -> Item:
         return item
     config = {**config}
     penalty = said.get("activity_regularizer")
-    if penalty is not None and not config.keys() & {"layer", "activity_regularizer"}:  # a wrapper says its layer's
+    if penalty is not None and not config.keys() & SAID and item["class_name"] not in SAYING:
         config["activity_regularizer"] = penalty
     for edge, target in objects.at(number).edges.items():
         inner = _inside(item, edge)
