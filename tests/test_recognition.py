@@ -184,8 +184,8 @@ FOLDERS = {
         "zip its files again",
     ),
     "models": (("model.h5", "notes.txt"), "is a folder with models in it", "give one of its files"),
-    "empty": ((), "is an empty folder", None),
-    "other": (("notes.txt",), "is a folder with no model in it", None),
+    "empty": ((), "is a folder, and no SavedModel", "a SavedModel has a saved_model.pb"),
+    "other": (("notes.txt",), "is a folder, and no SavedModel", "a SavedModel has a saved_model.pb"),
 }
 
 

@@ -20,7 +20,7 @@ def port(
         Path,
         typer.Argument(
             metavar="FILE",
-            help="A model of Keras: .keras, .h5, JSON or YAML, or a folder of TensorFlow.js.",
+            help="A model of Keras: .keras, .h5, JSON or YAML, or the folder of a SavedModel or of TensorFlow.js.",
             show_default=False,
         ),
     ],

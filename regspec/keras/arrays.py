@@ -151,6 +151,13 @@ class ArrayFile:
             for _, dataset in self._datasets(self.file, ""):
                 self._check(dataset)
 
+    def saved(self, path: Path) -> Path:
+        """The path, to which the whole file is written."""
+        with damaged(self.path), h5py.File(path, "w") as file:
+            for name in self.file:
+                self.file.copy(name, file)
+        return path
+
     def _weights(self) -> Iterator[h5py.Dataset]:
         """All that may be weights of layers: not the optimizer's state."""
         if self.is_legacy:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from regspec.keras.arrays import OLD_CONTAINER, ArrayFile
@@ -16,18 +17,39 @@ NO_WEIGHTS = re.compile(r"(.*/)?(seed_generator(_\d+)?|_dropout_layer|_random_ge
 NAMES = {"GroupQueryAttention": "grouped_query_attention"}  # of a class that is exported under another name
 
 
-def groups_of(config: Mapping[str, Any], at: str, arrays: ArrayFile) -> dict[str, str]:
-    """The group of each layer of a model whose own group is ``at``, by the layer's name: ``layers/dense_1``."""
+def groups_of(config: Mapping[str, Any], at: str, arrays: ArrayFile | None = None) -> dict[str, str]:
+    """The group of each layer of a model whose own group is ``at``, by the layer's name: ``layers/dense_1``.
+
+    It is that of a file, or without one as Keras writes it today.
+    """
     groups, counts = {}, dict[str, int]()
+    container = "layers" if arrays is None else arrays.container
     for layer in config["layers"]:
         if is_operation(layer):
             continue
-        written = layer.get("written_as", layer["class_name"])
-        first = f"{at}{arrays.container}/{NAMES.get(written) or snake_case(written)}"
+        first = f"{at}{container}/{_group_of(layer.get('written_as', layer['class_name']))}"
         number = counts.get(first, 0)
-        groups[name_of(layer)] = f"{first}_{number}" if number else first
-        counts[first] = number + (2 if _counts_twice(groups[name_of(layer)], f"{first}_{number + 1}", arrays) else 1)
+        groups[name_of(layer)] = group = _numbered(first, number)
+        is_double = arrays is not None and _counts_twice(group, _numbered(first, number + 1), arrays)
+        counts[first] = number + (2 if is_double else 1)
     return groups
+
+
+def numbered(classes: Iterable[str]) -> list[str]:
+    """The groups of objects of these classes in a list, such as one of cells: ``lstm_cell``, ``lstm_cell_1``."""
+    names, counts = [], Counter[str]()
+    for name in map(_group_of, classes):
+        names.append(_numbered(name, counts[name]))
+        counts[name] += 1
+    return names
+
+
+def _group_of(class_name: str) -> str:
+    return NAMES.get(class_name) or snake_case(class_name)
+
+
+def _numbered(name: str, number: int) -> str:
+    return f"{name}_{number}" if number else name
 
 
 def _counts_twice(group: str, following: str, arrays: ArrayFile) -> bool:

@@ -24,7 +24,7 @@ class Provenance:
 
     path: Path
     weights: Path | None  # of a config without any
-    form: str  # .keras, .h5 or JSON
+    form: str  # .keras, .h5, JSON or SavedModel
     version: str | None  # of the Keras that wrote it
     generation: int  # of that Keras
     date: str | None

@@ -132,7 +132,8 @@ def port(
     """The model in a file of Keras, as a spec with its weights: ``.keras``, ``.h5``, or the text of a config.
 
     Args:
-        path: the file, or the folder of a model of TensorFlow.js; what it is, is told by what is in it.
+        path: the file, or the folder of a SavedModel or of a model of TensorFlow.js; what it is, is told by what is
+            in it.
         weights: a ``.weights.h5`` file, or an ``.h5`` model, for a config without weights: JSON or YAML.
         activity_reduction: whether the activity penalties were divided by the batch size (mean) or not (sum), where the
             file does not tell.

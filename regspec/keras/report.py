@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from regspec.keras.ported import PortedModel, Provenance
     from regspec.keras.verification.verifying import Verification
 
+FORMS = {"JSON": "JSON, a model's config", "SavedModel": "a SavedModel"}  # that are not named by a file's ending
+
 
 def report(port: PortedModel, verification: Verification | None = None) -> str:
     """The page, in Markdown."""
@@ -56,7 +58,7 @@ def _head(port: PortedModel, summary: Summary, verification: Verification | None
 
 
 def _form(provenance: Provenance) -> str:
-    form = "JSON, a model's config" if provenance.form == "JSON" else f"a {provenance.form} file"
+    form = FORMS.get(provenance.form, f"a {provenance.form} file")
     return form if provenance.weights is None else f"{form} with the weights of {code(provenance.weights.name)}"
 
 

@@ -20,7 +20,7 @@ class Archive:
     config: dict[str, Any]
     version: str | None
     arrays: ArrayFile | None
-    form: str = ".keras"  # or .h5, or JSON
+    form: str = ".keras"  # or .h5, JSON or SavedModel
     date: str | None = None  # of saving
     training: Mapping[str, Any] = field(default_factory=dict)  # what the model was compiled with
     others: tuple[str, ...] = ()  # members that are no part of a model

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from regspec.keras.formats import hdf5, texts, tfjs, zipped
 from regspec.keras.formats.archive import Archive
+from regspec.keras.formats.saved_model import reading as saved_model
 from regspec.keras.formats.sight import BLANKS, Sight
 
 SAVE = "save the model itself in Keras: model.save('model.keras')"
@@ -59,6 +60,10 @@ def _is_graph_model(sight: Sight) -> bool:
     return sight.json.get("format") == "graph-model" or (isinstance(topology, dict) and "node" in topology)
 
 
+def _is_of_saved_model(sight: Sight) -> bool:
+    return sight.begins(b"\x08\x01\x12") or (sight.begins(b"\x0a") and b"_tf_keras_" in sight.start)
+
+
 def _is_onnx(sight: Sight) -> bool:
     fields = [*sight.fields()]
     return len(fields) > 1 and sight.begins(b"\x08") and sight.start[1] < 32 and fields[1][0] in (2, 5, 7, 8)
@@ -76,7 +81,7 @@ FOLDERS = (
     Form(
         "a SavedModel of TensorFlow",
         lambda sight: sight.is_folder and {"saved_model.pb", "saved_model.pbtxt"} & {*sight.members},
-        way_out=f"load it where TensorFlow is, and {SAVE}",
+        saved_model.read,
     ),
     Form("a graph model of TensorFlow.js", lambda sight: sight.is_folder and _is_graph_model(sight), way_out=NO_LAYERS),
     Form(
@@ -99,8 +104,7 @@ FOLDERS = (
         lambda sight: sight.is_folder and sight.ending(".keras", ".h5", ".hdf5", "model.json"),
         way_out="give one of its files",
     ),
-    Form("an empty folder", lambda sight: sight.is_folder and not sight.members),
-    Form("a folder with no model in it", lambda sight: sight.is_folder),
+    Form("a folder", lambda sight: sight.is_folder, saved_model.read),  # which says what is nearest to it
 )
 HDF5 = (
     Form("an HDF5 model", lambda sight: sight.is_hdf5 and "model_config" in sight.keys, hdf5.read),
@@ -166,10 +170,11 @@ OTHERS = (
         way_out="a page that was saved in place of the file? download the file itself",
     ),
     Form(
-        "a part of a SavedModel of TensorFlow",
-        lambda sight: sight.begins(b"\x08\x01\x12") or (sight.begins(b"\x0a") and b"_tf_keras_" in sight.start),
-        way_out="give its folder",
+        "a SavedModel of TensorFlow",
+        lambda sight: saved_model.is_saved_model(sight.path) and (sight.path.parent / saved_model.GRAPH).is_file(),
+        saved_model.read,
     ),
+    Form("a part of a SavedModel of TensorFlow", _is_of_saved_model, way_out="give its folder"),
     Form("a model of ONNX", _is_onnx, way_out=NO_LAYERS),
     Form("a frozen graph of TensorFlow", _is_frozen_graph, way_out=NO_LAYERS),
     Form(

@@ -62,7 +62,7 @@ def original_of(provenance: Provenance, graph: Graph) -> Original:
     original = Original(package, backend, provenance, graph)
     with original.on_cpu():
         try:
-            original.load_file()
+            original.load_file(stored.arrays)
         except KerasError as error:
             raise UnverifiedError(f"{original.name} can't load the file: {error}") from None
     return original

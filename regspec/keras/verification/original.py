@@ -34,6 +34,12 @@ if TYPE_CHECKING:
 # Of a forward: outputs, penalties, and the gradients of the trained variables and the inputs.
 _Computed = tuple[list[Any], list[Any], list[Any]]
 
+FROM_CONFIG = ("JSON", "YAML", "SavedModel")  # forms of which Keras reads the config alone
+UNASKED = (
+    "which array of the SavedModel is which layer's: Keras has the layers and the arrays that were read here, because "
+    "its own loader loads functions of the file"
+)
+
 
 class UnverifiedError(Exception):
     """Something can't be compared; its text says what, and why."""
@@ -70,16 +76,25 @@ class Original:
         with importlib.import_module("tensorflow").device("CPU:0") if self.is_legacy else self.package.device("cpu"):
             yield
 
-    def load_file(self) -> None:
-        """Loads the model. Raises `KerasError`."""
+    def load_file(self, arrays: ArrayFile | None) -> None:
+        """Loads the model; that of a SavedModel from its config and these arrays of it. Raises `KerasError`."""
         path, weights = self.provenance.path, self.provenance.weights
         with keras_computes():
-            if self.provenance.form in ("JSON", "YAML"):
+            if self.provenance.form in FROM_CONFIG:
                 self.model = self.package.models.model_from_json(json.dumps(self.provenance.config))
             else:
                 self.model = self.package.models.load_model(str(path), compile=False, safe_mode=True)
             if weights is not None:
                 self.model.load_weights(str(weights))
+            elif self.provenance.form in FROM_CONFIG and arrays is not None:
+                with tempfile.TemporaryDirectory() as folder:
+                    self.model.load_weights(str(arrays.saved(Path(folder) / "model.weights.h5")))
+
+    @property
+    def unasked(self) -> tuple[str, ...]:
+        """What of the file Keras was not asked for."""
+        is_whole = self.provenance.form == "SavedModel" and self.provenance.weights is None
+        return (UNASKED,) if is_whole else ()
 
     @property
     def has_gradients(self) -> bool:

@@ -160,7 +160,8 @@ def verify(port: PortedModel, tolerance: float) -> Verification:
             with original.on_cpu():
                 weights = {key: torch.as_tensor(array.copy()) for key, array in port.weights.items()}
                 comparison.run(weights, is_hidden=account is not None and account.constant > 0)
-            name, checks, left_out = original.name, comparison.checks, comparison.reasons
+            name, checks = original.name, comparison.checks
+            left_out = (*comparison.reasons, *original.unasked)
         except UnverifiedError as reason:
             left_out = (f"outputs, penalties and gradients: {reason}",)
     constants = constants_of(port.provenance.model).values()  # which stand in the config

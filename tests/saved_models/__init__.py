@@ -1,0 +1,1 @@
+"""SavedModels: what TensorFlow has written (`make.py`), and what it never would (`writing.py`)."""
