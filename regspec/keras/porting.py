@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from dataclasses import replace as changed
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +20,7 @@ from regspec.keras.conversion.converting import Wanted, converted
 from regspec.keras.dialect import Dialect
 from regspec.keras.formats import reading
 from regspec.keras.formats.archive import Archive
+from regspec.keras.live import LiveModel, saved
 from regspec.keras.models import Model, with_configs
 from regspec.keras.notes import Notes
 from regspec.keras.older import keras1, keras2, legacy, theano
@@ -116,7 +119,7 @@ def report_of(port: Port, verification: Verification | None = None) -> dict[str,
 
 
 def port(
-    path: str | Path,
+    model: str | PathLike[str] | Any,
     *,
     weights: str | Path | None = None,
     activity_reduction: Literal["mean", "sum"] | None = None,
@@ -126,11 +129,13 @@ def port(
     fold: bool = False,
     blocks: bool = False,
     replace: Mapping[str, str | type[Any]] | None = None,
+    verify: bool = False,
 ) -> Port:
-    """The model in a file of Keras, as a spec with its weights: ``.keras``, ``.h5``, or the JSON of ``to_json()``.
+    """A model of Keras, live or in a file, as a spec with its weights.
 
     Args:
-        path: the file.
+        model: the file, ``.keras``, ``.h5``, or the JSON of ``to_json()``; or a live model, of Keras 3 on any backend,
+            tf.keras or tf_keras: Functional or Sequential, and built.
         weights: a ``.weights.h5`` file, for a config without weights.
         activity_reduction: whether the activity penalties were divided by the batch size (mean) or not (sum), where the
             file does not tell.
@@ -147,9 +152,11 @@ def port(
         replace: torch modules of yours that stand in for layers, by the layers' names or classes: a class, or
             ``package.module:Class``. Their constructors get the values of the layer's config that they take, and they
             get its arrays. A kind that is registered under the name of a Keras class needs no mention.
+        verify: whether `Port.verify` must pass.
 
     Raises:
-        RegspecError: with every layer that can't be ported, or with what is wrong with the file.
+        RegspecError: with every layer that can't be ported, or with what is wrong with the file; where it is to be
+            verified, also with what is further apart than is allowed, or with why nothing was compared.
 
     Example:
         >>> import regspec, torch
@@ -159,18 +166,57 @@ def port(
         >>> model(torch.zeros(2, 13)).shape
         torch.Size([2, 3])
     """
-    stored = reading.read(Path(path), None if weights is None else Path(weights))
+    live = None if isinstance(model, (str, PathLike)) else saved(model)
+    path = Path(model) if live is None else live.path
+    with nullcontext() if live is None else live.naming():
+        stored = reading.read(path, None if weights is None else Path(weights))
+        stored = stored if live is None else changed(stored, config=live.completed(stored.config))
+        made = _ported(
+            stored,
+            changed(
+                Dialect.of(stored.version, stored.config),
+                has_arrays=stored.arrays is not None,
+                thawed=None if live is None else live.thawed,
+                keeps_quirks=keeps_quirks,
+                replacements=Replacements.of(replace or {}),
+            ),
+            Wanted(data_format, fold, blocks),
+            Told(activity_reduction, backend, None if weights is None else Path(weights), live),
+        )
+        if verify:
+            _check_verified(made)
+    return made
+
+
+def _check_verified(port: Port) -> None:
+    """Raises `RegspecError` where a port is not what Keras has, or nothing tells."""
+    verification = port.verify()
+    path = str(port.provenance.path)
+    if not verification.passed:
+        failed = [
+            Problem(f"was ported otherwise than Keras computes it: {each}", path=path) for each in verification.failed
+        ]
+        raise RegspecError(failed or Problem(f"was not verified: {verification.verdict}", path=path))
+    if verification.reference is None:
+        raise RegspecError([Problem(f"was not verified: {each}", path=path) for each in verification.left_out])
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the user says of a file, besides the file."""
+
+    activity_reduction: str | None
+    backend: str | None
+    weights: Path | None
+    live: LiveModel | None  # which the file was saved of
+
+
+def _ported(stored: Archive, dialect: Dialect, wanted: Wanted, told: Told) -> Port:
+    """The port of what was read of a file. Raises `RegspecError`."""
     notes = Notes()
-    dialect = Dialect.of(stored.version, stored.config)
-    dialect = changed(
-        dialect,
-        has_arrays=stored.arrays is not None,
-        backend=_backend_of(stored, dialect, backend),
-        keeps_quirks=keeps_quirks,
-        replacements=Replacements.of(replace or {}),
-    )
+    dialect = changed(dialect, backend=_backend_of(stored, dialect, told.backend))
     config, dialect, model = _model_in(stored, dialect, notes)
-    settings = settings_of(config, dialect, activity_reduction or reduction_in(stored, dialect), notes)
+    settings = settings_of(config, dialect, told.activity_reduction or reduction_in(stored, dialect), notes)
     model = _with_settled_masks(model, dialect, settings, notes)
     imports = dialect.replacements.imports(notes.replacements)
 
@@ -183,7 +229,7 @@ def port(
     arrays, account = _arrays(model, graph, config, stored, dialect)
     provenance = Provenance(
         path=stored.path,
-        weights=None if weights is None else Path(weights),
+        weights=told.weights,
         form=stored.form,
         version=stored.version,
         generation=dialect.generation,
@@ -195,6 +241,7 @@ def port(
         account=account,
         backend=dialect.backend,
         imports=imports,
+        live=told.live,
     )
     original = Port(
         spec=spec,
@@ -203,7 +250,6 @@ def port(
         notes=tuple(notes),
         provenance=provenance,
     )
-    wanted = Wanted(data_format, fold, blocks)
     made = converted(model, arrays, wanted, dialect, lambda *given: resolved(*given)[2])
     notes.add(*made.notes)
     if made.model is not model:

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from regspec.keras.verification import inputs
-from regspec.keras.verification.original import KerasError, Original, UnverifiedError, first_sentence
+from regspec.keras.verification.original import KerasError, Original, UnverifiedError
 from regspec.keras.verification.outcomes import Outcome, PortSide
+from regspec.text.problems import first_sentence
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -16,8 +16,8 @@ from regspec.graph.network import BlockNode, Graph
 from regspec.keras.formats import reading
 from regspec.keras.older import theano
 from regspec.keras.verification.backends import differs_on_torch
-from regspec.keras.verification.original import KerasError, Original, UnverifiedError, first_sentence
-from regspec.text.problems import RegspecError
+from regspec.keras.verification.original import KerasError, Original, UnverifiedError
+from regspec.text.problems import RegspecError, first_sentence
 
 if TYPE_CHECKING:
     from regspec.keras.ported import Provenance
@@ -42,20 +42,13 @@ def original_of(provenance: Provenance, graph: Graph) -> Original:
     Raises:
         UnverifiedError: where Keras is not installed, or can't or must not load the file.
     """
-    if foreign := sorted(_foreign(provenance.config)):
-        raise UnverifiedError(f"Keras is not asked to load {', '.join(foreign)}: not its own, or code in the file")
-    try:
-        stored = reading.read(provenance.path, provenance.weights)
-        if stored.arrays is not None:
-            stored.arrays.check()
-    except RegspecError as error:
-        raise UnverifiedError(f"Keras is not asked to load the file: it {error.problems[0].what}") from None
-    if stored.others:
-        raise UnverifiedError(f"Keras is not asked to load a file that holds {stored.others[0]}")
+    if provenance.live is None:
+        _check_file(provenance)
     if provenance.backend == "theano" and theano.is_padded(provenance.renewed, provenance.generation):
         raise UnverifiedError("Theano trained the file, whose padding no Keras of today computes")
-    package = _tf_keras() if provenance.generation < 3 else _keras(_is_torch_wrong(graph))
-    backend = "tensorflow" if package.__name__ == "tf_keras" else package.backend.backend()
+    package = _package(provenance, graph)
+    is_legacy = package.__version__.startswith("2.")
+    backend = "tensorflow" if is_legacy else package.backend.backend()
     if backend == "torch" and (wrong := _is_torch_wrong(graph)):
         hint = "its TensorFlow backend is right: install tensorflow, or set KERAS_BACKEND=tensorflow"
         raise UnverifiedError(f"Keras's torch backend computes {wrong} wrongly, so that it is no reference; {hint}")
@@ -69,6 +62,20 @@ def original_of(provenance: Provenance, graph: Graph) -> Original:
 
 
 # -- what Keras must not load, and where it is -------------------------------------------------------------------------
+
+
+def _check_file(provenance: Provenance) -> None:
+    """Raises `UnverifiedError` for a file that Keras must not load."""
+    if foreign := sorted(_foreign(provenance.config)):
+        raise UnverifiedError(f"Keras is not asked to load {', '.join(foreign)}: not its own, or code in the file")
+    try:
+        stored = reading.read(provenance.path, provenance.weights)
+        if stored.arrays is not None:
+            stored.arrays.check()
+    except RegspecError as error:
+        raise UnverifiedError(f"Keras is not asked to load the file: it {error.problems[0].what}") from None
+    if stored.others:
+        raise UnverifiedError(f"Keras is not asked to load a file that holds {stored.others[0]}")
 
 
 def _foreign(config: Any) -> set[str]:
@@ -106,6 +113,13 @@ def _is_torch_wrong(graph: Graph) -> str | None:
         elif differs_on_torch(node.resolved.layer, node.resolved.inputs[0]):
             return f"'{node.name}' ({node.kind})"
     return None
+
+
+def _package(provenance: Provenance, graph: Graph) -> Any:
+    """The Keras that is the reference: a live model's own; of files, that of their generation."""
+    if provenance.live is not None:
+        return _imported(provenance.live.package)
+    return _tf_keras() if provenance.generation < 3 else _keras(_is_torch_wrong(graph))
 
 
 def _keras(is_torch_wrong: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from regspec.keras.arrays import ArrayFile
 from regspec.keras.older import legacy
 from regspec.keras.verification.outcomes import Outcome, gradients, input_names, objective, output_factors
 from regspec.targets.torch.program import program_of
+from regspec.text.problems import first_sentence
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,8 +58,8 @@ class Original:
         self.backend = backend
         self.provenance = provenance
         self.graph = graph
-        self.is_legacy = package.__name__ == "tf_keras"
-        self.name = f"{'tf_keras' if self.is_legacy else 'Keras'} {package.__version__} on {backend}"
+        self.is_legacy = package.__version__.startswith("2.")
+        self.name = f"{'tf_keras' if package.__name__ == 'tf_keras' else 'Keras'} {package.__version__} on {backend}"
         self.model: Any = None
 
     @contextmanager
@@ -70,9 +70,11 @@ class Original:
 
     def load_file(self) -> None:
         """Loads the model. Raises `KerasError`."""
-        path, weights = self.provenance.path, self.provenance.weights
+        path, weights, live = self.provenance.path, self.provenance.weights, self.provenance.live
         with keras_computes():
-            if self.provenance.form == "JSON":
+            if live is not None:
+                self.model = live.load()
+            elif self.provenance.form == "JSON":
                 self.model = self.package.models.model_from_json(path.read_text())
             else:
                 self.model = self.package.models.load_model(str(path), compile=False, safe_mode=True)
@@ -298,12 +300,3 @@ def _tensor(x: Any) -> Tensor:
         return value.detach().cpu()
     array = np.asarray(value)
     return torch.as_tensor(array.astype("float32") if array.dtype.name == "bfloat16" else array.copy())
-
-
-def first_sentence(error: Exception) -> str:
-    """The first sentence of what an error says, without colours and not too long."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip() or type(error).__name__
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    first = lines[1] if len(lines) > 1 and lines[0].startswith("Exception encountered") else lines[0]
-    sentence = re.split(r"(?<=[a-z')])\. ", first)[0].rstrip(".")
-    return sentence if len(sentence) <= 200 else f"{sentence[:200]}…"

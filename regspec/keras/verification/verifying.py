@@ -22,12 +22,13 @@ from regspec.keras.arrays import Account
 from regspec.keras.verification import inputs
 from regspec.keras.verification.comparing import SUM, Check, Comparison, difference
 from regspec.keras.verification.loading import original_of
-from regspec.keras.verification.original import UnverifiedError, first_sentence
+from regspec.keras.verification.original import UnverifiedError
 from regspec.keras.verification.outcomes import PortSide
 from regspec.keras.weights import constants_of, parameters_of, weights_of
 from regspec.modules.building import build
 from regspec.runtime.penalties.readings import tensors
 from regspec.targets.torch.program import program_of
+from regspec.text.problems import first_sentence
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
