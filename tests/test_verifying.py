@@ -27,6 +27,7 @@ from regspec.keras.verification import inputs, loading
 from regspec.keras.verification.backends import differs_on_torch
 from regspec.keras.verification.comparing import Comparison, difference
 from regspec.keras.verification.outcomes import PortSide
+from regspec.keras.verification.rewording import reworded
 from regspec.keras.verification.verifying import Verification
 
 from .commands import ROOT, run_and_tell, run_without, started
@@ -574,3 +575,64 @@ def test_as_plain_data(tmp_path: Path) -> None:
     assert {check["sort"] for check in said["checks"]} == {
         *("weights", "outputs", "penalties", "gradients", "statistics")
     }
+
+
+# -- what the Keras at hand does otherwise than the one that wrote the file --------------------------------------------
+
+
+@pytest.mark.parametrize("version", ["3.13.2", "3.14.0"])
+def test_penalties_of_outputs_are_reduced_as_keras_does(version: str, tmp_path: Path) -> None:
+    """Before 3.14 it summed them over the batch, and the one that is installed divides."""
+    x = keras.Input((5,))
+    model = keras.Model(x, layers.Dense(3, activity_regularizer="l2", kernel_regularizer="l1")(x))
+    rows.fill(model, 1)
+    model.save(tmp_path / "model.keras")
+    metadata = json.dumps({"keras_version": version}).encode()
+    port = regspec.port(rewritten(tmp_path / "model.keras", "metadata.json", metadata))
+    verification = port.verify()
+    assert verification.passed
+    is_old = version < "3.14"
+    assert port.spec.activity_reduction == ("sum" if is_old else "mean")
+    assert ["compared with activity_reduction: mean" in each for each in verification.left_out] == [True] * is_old
+
+
+def test_the_moving_variance_of_keras_2() -> None:
+    """Its fused kernel for images takes the variance over n - 1."""
+    spec = regspec.loads(
+        "{regspec: 1, data_format: channels_last, inputs: {x: {shape: [3, 5, 4]}, y: {shape: [7]}}, outputs: [b, d], "
+        "layers: [{BatchNormalization: {name: b, inputs: x, momentum: 0.9, moving_variance: biased}}, "
+        "{BatchNormalization: {name: d, inputs: y, momentum: 0.9, moving_variance: biased}}]}"
+    )
+    side = PortSide(regspec.build(spec), graph_of(spec))
+    before = side.parameters()
+    x, y = torch.randn(2, 3, 5, 4), torch.randn(3, 7)
+    side.run([x, y], training=True)
+    moved = side.as_keras_2(side.parameters(), before)
+    expected = {"b": 0.9 + 0.1 * x.var((0, 1, 2)), "d": 0.9 + 0.1 * y.var(0, correction=0)}
+    for name, variance in expected.items():
+        torch.testing.assert_close(moved[f"{name}.running_var"], variance)
+
+
+def test_every_number_of_two_biases_is_used() -> None:
+    """A layer for cuDNN has two, of which the port has the sum."""
+    verification = regspec.port(ROOT / "tests/keras2/keras_2_21_0/cudnn.h5").verify()
+    assert verification.account is not None
+    assert verification.account.numbers > verification.parameters == verification.account.made
+    assert verification.is_whole
+
+
+REWORDED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "GRU": ({"units": 3}, {"class_name": "GRU", "config": {"units": 3, "reset_after": False}}),
+    "GRUCell": ({"reset_after": True}, {"class_name": "GRUCell", "config": {"reset_after": True}}),
+    "CuDNNGRU": ({"units": 3}, {"class_name": "GRU", "config": {"units": 3, "reset_after": True}}),
+    "CuDNNLSTM": ({"units": 3}, {"class_name": "LSTM", "config": {"units": 3}}),
+    "Dense": ({"units": 3}, {"class_name": "Dense", "config": {"units": 3}}),
+}
+
+
+@pytest.mark.parametrize("name", REWORDED)
+def test_what_tf_keras_is_asked_for(name: str) -> None:
+    config, wanted = REWORDED[name]
+    for wrap in (lambda x: x, lambda x: {"class_name": "Bidirectional", "config": {"layer": x}}):
+        given = {"class_name": "Model", "config": {"layers": [wrap({"class_name": name, "config": config})]}}
+        assert reworded(given) == {"class_name": "Model", "config": {"layers": [wrap(wanted)]}}

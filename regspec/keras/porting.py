@@ -216,7 +216,8 @@ def _ported(stored: Archive, dialect: Dialect, wanted: Wanted, told: Told) -> Po
     notes = Notes()
     dialect = changed(dialect, backend=_backend_of(stored, dialect, told.backend))
     config, dialect, model = _model_in(stored, dialect, notes)
-    settings = settings_of(config, dialect, told.activity_reduction or reduction_in(stored, dialect), notes)
+    reduction = told.activity_reduction or reduction_in(stored, dialect)
+    settings = settings_of(config, dialect, reduction, notes)
     model = _with_settled_masks(model, dialect, settings, notes)
     imports = dialect.replacements.imports(notes.replacements)
 
@@ -239,6 +240,7 @@ def _ported(stored: Archive, dialect: Dialect, wanted: Wanted, told: Told) -> Po
         training=stored.training,
         model=model,
         account=account,
+        reduction=reduction,
         backend=dialect.backend,
         imports=imports,
         live=told.live,

@@ -95,6 +95,7 @@ class Renewed(ArrayFile):
             array = None
         if array is None or array.shape != shape:
             raise self._fault(f"has '{dataset.name}' with the shape {arrays[0].shape}, of which {shape} can't be made")
+        self.gained += array.size - sum(each.size for each in arrays)
         return array
 
     def _renewed(self, dataset: h5py.Dataset) -> Any:

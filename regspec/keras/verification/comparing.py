@@ -165,11 +165,12 @@ class Comparison:
 
     def _values(self, got: Outcome, before: Mapping[str, Tensor]) -> Values:
         """What came of a run of the port."""
+        moved = _moved(self.ported.parameters(), before)
         return {
             "outputs": dict(zip(self.ported.output_names, got.outputs, strict=True)),
             "penalties": {**got.penalties, SUM: _sum(got.penalties)} if got.penalties else {},
             "gradients": got.gradients,
-            "statistics": _moved(self.ported.parameters(), before),
+            "statistics": self.ported.as_keras_2(moved, before) if self.original.is_legacy else moved,
         }
 
     def _originals(self, wanted: Outcome, got: Outcome, before: Mapping[str, Tensor], *, training: bool) -> Values:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ from regspec.keras import weights
 from regspec.keras.arrays import ArrayFile
 from regspec.keras.older import legacy
 from regspec.keras.verification.outcomes import Outcome, gradients, input_names, objective, output_factors
+from regspec.keras.verification.rewording import reworded, saved_again
+from regspec.language.regularizers import Reduction
 from regspec.targets.torch.program import program_of
 from regspec.text.problems import first_sentence
 
@@ -74,12 +77,22 @@ class Original:
         with keras_computes():
             if live is not None:
                 self.model = live.load()
+            elif self.is_legacy and (words := reworded(self.provenance.config)) != self.provenance.config:
+                self.model = self.package.models.model_from_json(json.dumps(words))
+                if weights is None and self.provenance.account is not None:
+                    self.model.load_weights(str(path))
             elif self.provenance.form == "JSON":
                 self.model = self.package.models.model_from_json(path.read_text())
             else:
                 self.model = self.package.models.load_model(str(path), compile=False, safe_mode=True)
             if weights is not None:
                 self.model.load_weights(str(weights))
+
+    @property
+    def reduction(self) -> Reduction:
+        """How it reduces the penalties of outputs over a batch, whatever the Keras did that wrote the file."""
+        version = tuple(int(part) for part in self.package.__version__.split(".")[:2])
+        return "mean" if self.is_legacy or version >= (3, 14) else "sum"
 
     @property
     def has_gradients(self) -> bool:
@@ -225,7 +238,7 @@ class Original:
         origin = self.provenance
         if origin.generation < 3:
             # which the Keras that has read the file has turned already
-            arrays = legacy.Renewed(arrays, dict(origin.renewed), origin.generation, None)
+            arrays = legacy.Renewed(arrays, saved_again(origin.renewed), origin.generation, None)
         found = weights.arrays_of(self.graph, origin.model, origin.renewed["config"], arrays)
         return {**weights.constants_of(origin.model), **found}
 
