@@ -68,6 +68,7 @@ class Verification:
     left_out: tuple[str, ...]  # what could not be compared, and why
     account: Account | None  # of the file's arrays, if it has any
     parameters: int  # numbers that the port took from the file
+    crash: str = ""  # what ended the process in which both ran, before it had an answer
 
     @property
     def error(self) -> float:
@@ -84,7 +85,7 @@ class Verification:
     @property
     def passed(self) -> bool:
         """Whether nothing that was checked differs, and each of the file's arrays was used exactly once."""
-        return self.is_whole and not self.failed
+        return self.is_whole and not self.failed and not self.crash
 
     @property
     def is_whole(self) -> bool:
@@ -99,6 +100,8 @@ class Verification:
     @property
     def verdict(self) -> str:
         """The result in a sentence."""
+        if self.crash:
+            return f"failed: {self.crash}"
         if self.failed:
             first = self.failed[0]
             alike = [each for each in self.failed if (each.sort, each.mode) == (first.sort, first.mode)]
@@ -124,6 +127,7 @@ class Verification:
             "reference": self.reference,
             "tolerance": self.tolerance,
             "error": self.error,
+            "crash": self.crash or None,
             "checks": [vars(each) for each in self.checks],
             "left_out": list(self.left_out),
             "account": None if self.account is None else vars(self.account),
@@ -170,16 +174,14 @@ def verify(port: PortedModel, tolerance: float) -> Verification:
             name, checks, left_out = original.name, comparison.checks, comparison.reasons
         except UnverifiedError as reason:
             left_out = (f"outputs, penalties and gradients: {reason}",)
+    return replace(without_comparison(port, allowed), reference=name, checks=tuple(checks), left_out=tuple(left_out))
+
+
+def without_comparison(port: PortedModel, tolerance: float, *, crash: str = "") -> Verification:
+    """What is known of a port without Keras: the account of the file's arrays."""
     constants = constants_of(port.provenance.model).values()  # which stand in the config
     numbers = sum(array.size for array in port.weights.values()) - sum(array.size for array in constants)
-    return Verification(
-        reference=name,
-        tolerance=allowed,
-        checks=tuple(checks),
-        left_out=tuple(left_out),
-        account=account,
-        parameters=numbers,
-    )
+    return Verification(None, tolerance, (), (), port.provenance.account, numbers, crash)
 
 
 def _has_activities(graph: Graph) -> bool:
