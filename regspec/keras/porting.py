@@ -18,6 +18,7 @@ from regspec.keras import masks, ranks
 from regspec.keras.arrays import Account
 from regspec.keras.conversion.converting import Wanted, converted
 from regspec.keras.dialect import Dialect
+from regspec.keras.distributed import distributed
 from regspec.keras.formats import reading
 from regspec.keras.formats.archive import Archive
 from regspec.keras.live import LiveModel, saved
@@ -312,7 +313,7 @@ def _model_in(stored: Archive, dialect: Dialect, notes: Notes) -> tuple[dict[str
             dtype=precision_in(config),
             is_frozen=dialect.generation == 3 and is_frozen(config),
         )
-        config = with_configs(config)
+        config = distributed(with_configs(config), dialect.generation)
         reader = Reader(dialect, notes)
         model = model_of(config, reader)
     except UnportedError as reason:
