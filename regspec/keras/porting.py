@@ -30,6 +30,7 @@ from regspec.keras.reader import Reader
 from regspec.keras.reading import model_of
 from regspec.keras.replacing import Replacements
 from regspec.keras.settings import data_format_of, is_frozen, layers_in, precision_in, reduction_in, settings_of
+from regspec.keras.states import stored_state
 from regspec.keras.text import text_of
 from regspec.keras.training.compiled import training_of, training_text
 from regspec.keras.values import UnportedError
@@ -97,14 +98,10 @@ class Port(PortedModel):
 
 def contents(port: Port) -> dict[str, bytes]:
     """The files that are saved of a port, but its report, by name."""
-    import safetensors.torch
-
-    # each a tensor of its own, as this format wants them
-    state = {name: value.detach().clone() for name, value in port.build().state_dict().items()}
     found = {
         "spec.yaml": port.text.encode(),
         "model.py": source(port.spec).encode(),
-        "weights.safetensors": safetensors.torch.save(state),
+        "weights.safetensors": stored_state(port),
     }
     if port.training:
         weights = None if port.provenance.account is None else "weights.safetensors"
