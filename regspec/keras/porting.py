@@ -25,6 +25,7 @@ from regspec.keras.live import LiveModel, saved
 from regspec.keras.models import Model, with_configs
 from regspec.keras.notes import Notes
 from regspec.keras.older import keras1, keras2, legacy, theano
+from regspec.keras.older.composed import composed
 from regspec.keras.ported import PortedModel, Provenance
 from regspec.keras.reader import Reader
 from regspec.keras.reading import model_of
@@ -396,4 +397,7 @@ def _renewed(stored: Archive, dialect: Dialect, notes: Notes) -> dict[str, Any]:
             "Keras 1 does not say which backend trained it, and TensorFlow is assumed: where it was Theano, whose "
             "convolutions turn their kernels around, give backend='theano' (--backend theano)"
         )
-    return keras2.renewed(config, dialect, notes) if dialect.generation < 3 else config
+    if dialect.generation > 2:
+        return config
+    config = keras2.renewed(config, dialect, notes)
+    return composed(config, stored.arrays) if dialect.generation == 1 else config
