@@ -17,7 +17,7 @@ from .test_keras2 import agrees
 
 FOLDER = Path(__file__).parent / "keras2"
 FILES = [
-    *("keras_2_12_0/counted.keras", "keras_2_14_0/counted.keras"),
+    *("keras_2_12_0/counted.keras", "keras_2_14_0/counted.keras", "keras_2_12_0/distributed.keras"),
     *("keras_2_21_0/nested.keras", "keras_2_21_0/sequence.keras", "keras_2_21_0/local.keras"),
 ]
 Change = Callable[[h5py.File], None]

@@ -11,6 +11,7 @@ import torch
 from keras import layers
 
 import regspec
+from regspec.keras.states import state_of
 
 from .layers import reference
 from .layers.row import Row
@@ -42,9 +43,19 @@ def test_every_row(index: int, tmp_path: Path, pytestconfig: pytest.Config) -> N
     assert (port.original is not None) == is_converted(index)
     ports = [original] if port.original is None else [original, port]
     agrees(model, *ports, inputs=inputs, has_gradient=row.has_gradient)
+    check_state(port)
     is_chosen = bool(port.weights) or row.is_random or pytestconfig.getoption("--everything")
     if index == FIRST[row.kind] and is_chosen:
         verified(original, row)
+
+
+def check_state(port: regspec.Port) -> None:
+    """What is written without torch is the module's state."""
+    state, wanted = state_of(port), port.build().state_dict()
+    if state is not None:
+        torch.testing.assert_close(
+            {name: torch.as_tensor(x) for name, x in state.items()}, dict(wanted), rtol=0, atol=0
+        )
 
 
 def is_converted(index: int) -> bool:

@@ -201,3 +201,16 @@ def test_one_value_a_channel() -> None:
         of_one("", "[5]")(x)
     norm = BatchNorm1d(5, biased=True)
     torch.testing.assert_close(norm(x), torch.zeros(1, 5), rtol=0, atol=1e-4)
+
+
+def test_the_variance_of_many_pixels() -> None:
+    """To the last digits in either order in memory, of which torch's own kernel loses some."""
+    spec = (
+        "{regspec: 1, data_format: channels_last, inputs: {x: {shape: [90, 110, 2]}}, "
+        "layers: [{BatchNormalization: {name: b, momentum: 0.0, moving_variance: biased}}]}"
+    )
+    model = regspec.build(regspec.loads(spec)).train()
+    x = torch.randn(7, 90, 110, 2, generator=torch.Generator().manual_seed(0)) + 3
+    model(x)
+    variance = x.double().var((0, 1, 2), correction=0).float()
+    torch.testing.assert_close(model.get_buffer("b.running_var"), variance, rtol=1e-6, atol=0)

@@ -6,6 +6,8 @@ import inspect
 import json
 import math
 import os
+import pickle
+import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,13 +25,14 @@ from typer.testing import CliRunner
 import regspec
 from regspec.cli import app
 from regspec.graph.loading import graph_of
-from regspec.keras.verification import inputs, loading
+from regspec.keras.verification import apart, inputs, loading
 from regspec.keras.verification.backends import differs_on_torch
 from regspec.keras.verification.comparing import Comparison, difference
 from regspec.keras.verification.outcomes import PortSide
+from regspec.keras.verification.rewording import reworded
 from regspec.keras.verification.verifying import Verification
 
-from .commands import ROOT, run_and_tell, run_without, started
+from .commands import ROOT, run_and_tell, started
 from .layers import reference as rows
 from .ported import RANDOM
 from .test_port import MODELS, Strange, rewritten
@@ -518,27 +521,57 @@ def test_the_process_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.Monke
 # -- the command, and Keras that is not there --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("options", "imported"), [([], []), (["--verify"], ["keras"])])
-def test_keras_is_imported_for_verification_alone(options: list[str], imported: list[str], tmp_path: Path) -> None:
-    """And on torch, whatever backend it would take by itself."""
-    arguments = ["port", "examples/keras_mlp.keras", "-o", str(tmp_path / "out"), *options]
+@pytest.fixture
+def _here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process of its own, in which a command verifies, is this one, which has Keras already."""
+    monkeypatch.setattr(apart, "_answer_of", lambda request, environment: apart._verified(request))
+
+
+def test_keras_is_imported_for_verification_alone(tmp_path: Path) -> None:
+    """In a process of its own; and on torch, whatever backend it would take by itself."""
+    arguments = ["port", "examples/keras_mlp.keras", "-o", str(tmp_path / "out"), "--verify"]
     with started(run_and_tell, ROOT, arguments, ["keras", "tensorflow"]) as process:
         result = process.ended()
-    assert (result.code, f"IMPORTED {imported}" in result.stdout) == (0, True), result.stdout
-    assert (f"Keras {keras.__version__} on torch" in result.stdout) == (options == ["--verify"])
+    assert (result.code, "IMPORTED []" in result.stdout) == (0, True), result.stdout
+    assert f"Keras {keras.__version__} on torch" in result.stdout
 
 
-def test_without_keras_the_arrays_are_accounted_for(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("_here")
+def test_without_keras_the_arrays_are_accounted_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "keras", None)  # its import fails then
     out = tmp_path / "out"
-    arguments = ["port", "examples/keras_mlp.keras", "-o", str(out), "--verify"]
-    with started(run_without, "keras", ROOT, arguments) as process:
-        result = process.ended()
-    assert result.code == 0, result.stdout
+    result = CliRunner().invoke(app, ["port", str(ROOT / "examples/keras_mlp.keras"), "-o", str(out), "--verify"])
+    assert result.exit_code == 0, result.stdout
     assert "not compared: outputs, penalties and gradients: keras is not installed: pip install keras" in result.stdout
     assert "nothing was compared with Keras" in result.stdout
     assert "4 arrays of the file, 275 numbers, each used once" in (out / "report.md").read_text()
 
 
+@pytest.mark.parametrize("data_format", [None, "channels_first"])
+@pytest.mark.parametrize("is_always", [True, False])
+def test_a_crash_loses_nothing(
+    is_always: bool, data_format: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it comes with AVX-512 alone, or without it too: then Keras is not reached at all."""
+    condition = "True" if is_always else "'ONEDNN_MAX_CPU_ISA' not in os.environ"
+    given = [] if data_format is None else ["--data-format", data_format]
+    out, found = tmp_path / "out", tmp_path / "found"
+    if not is_always:
+        found.write_bytes(pickle.dumps(regspec.port(ROOT / "examples/keras_mlp.keras").verify()))
+    code = f"import os, sys, shutil; os.abort() if {condition} else shutil.copy({str(found)!r}, sys.argv[-1])"
+    monkeypatch.setattr(apart, "COMMAND", (sys.executable, "-c", code))
+    file = str(ROOT / "examples/keras_mlp.keras")
+    result = CliRunner().invoke(app, ["port", file, "-o", str(out), "--verify", *given])
+    assert result.exit_code == is_always
+    assert "SIGABRT" in result.stdout
+    assert ("--data-format channels_first" in result.stdout) == (data_format is None)
+    last = result.stdout.splitlines()[-1]
+    assert last.startswith("failed: the process in which both ran" if is_always else "passed: ")
+    assert (out / "model.py").exists()
+    assert "SIGABRT" in (out / "report.md").read_text()
+
+
+@pytest.mark.usefixtures("_here")
 def test_the_command(tmp_path: Path) -> None:
     keras.Sequential([keras.Input((4,), name="x"), layers.Dense(3, name="dense")]).save(tmp_path / "model.keras")
     options = ["port", str(tmp_path / "model.keras"), "-o", str(tmp_path / "out"), "--verify"]
@@ -552,6 +585,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert "| weights | 2 | 0 |  |  |" in page
 
 
+@pytest.mark.usefixtures("_here")
 def test_the_command_fails_where_they_differ(tmp_path: Path) -> None:
     """By rounding alone, which no tolerance of zero allows; and the report is written."""
     model = network()
@@ -574,3 +608,64 @@ def test_as_plain_data(tmp_path: Path) -> None:
     assert {check["sort"] for check in said["checks"]} == {
         *("weights", "outputs", "penalties", "gradients", "statistics")
     }
+
+
+# -- what the Keras at hand does otherwise than the one that wrote the file --------------------------------------------
+
+
+@pytest.mark.parametrize("version", ["3.13.2", "3.14.0"])
+def test_penalties_of_outputs_are_reduced_as_keras_does(version: str, tmp_path: Path) -> None:
+    """Before 3.14 it summed them over the batch, and the one that is installed divides."""
+    x = keras.Input((5,))
+    model = keras.Model(x, layers.Dense(3, activity_regularizer="l2", kernel_regularizer="l1")(x))
+    rows.fill(model, 1)
+    model.save(tmp_path / "model.keras")
+    metadata = json.dumps({"keras_version": version}).encode()
+    port = regspec.port(rewritten(tmp_path / "model.keras", "metadata.json", metadata))
+    verification = port.verify()
+    assert verification.passed
+    is_old = version < "3.14"
+    assert port.spec.activity_reduction == ("sum" if is_old else "mean")
+    assert ["compared with activity_reduction: mean" in each for each in verification.left_out] == [True] * is_old
+
+
+def test_the_moving_variance_of_keras_2() -> None:
+    """Its fused kernel for images takes the variance over n - 1."""
+    spec = regspec.loads(
+        "{regspec: 1, data_format: channels_last, inputs: {x: {shape: [3, 5, 4]}, y: {shape: [7]}}, outputs: [b, d], "
+        "layers: [{BatchNormalization: {name: b, inputs: x, momentum: 0.9, moving_variance: biased}}, "
+        "{BatchNormalization: {name: d, inputs: y, momentum: 0.9, moving_variance: biased}}]}"
+    )
+    side = PortSide(regspec.build(spec), graph_of(spec))
+    before = side.parameters()
+    x, y = torch.randn(2, 3, 5, 4), torch.randn(3, 7)
+    side.run([x, y], training=True)
+    moved = side.as_keras_2(side.parameters(), before)
+    expected = {"b": 0.9 + 0.1 * x.var((0, 1, 2)), "d": 0.9 + 0.1 * y.var(0, correction=0)}
+    for name, variance in expected.items():
+        torch.testing.assert_close(moved[f"{name}.running_var"], variance)
+
+
+def test_every_number_of_two_biases_is_used() -> None:
+    """A layer for cuDNN has two, of which the port has the sum."""
+    verification = regspec.port(ROOT / "tests/keras2/keras_2_21_0/cudnn.h5").verify()
+    assert verification.account is not None
+    assert verification.account.numbers > verification.parameters == verification.account.made
+    assert verification.is_whole
+
+
+REWORDED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "GRU": ({"units": 3}, {"class_name": "GRU", "config": {"units": 3, "reset_after": False}}),
+    "GRUCell": ({"reset_after": True}, {"class_name": "GRUCell", "config": {"reset_after": True}}),
+    "CuDNNGRU": ({"units": 3}, {"class_name": "GRU", "config": {"units": 3, "reset_after": True}}),
+    "CuDNNLSTM": ({"units": 3}, {"class_name": "LSTM", "config": {"units": 3}}),
+    "Dense": ({"units": 3}, {"class_name": "Dense", "config": {"units": 3}}),
+}
+
+
+@pytest.mark.parametrize("name", REWORDED)
+def test_what_tf_keras_is_asked_for(name: str) -> None:
+    config, wanted = REWORDED[name]
+    for wrap in (lambda x: x, lambda x: {"class_name": "Bidirectional", "config": {"layer": x}}):
+        given = {"class_name": "Model", "config": {"layers": [wrap({"class_name": name, "config": config})]}}
+        assert reworded(given) == {"class_name": "Model", "config": {"layers": [wrap(wanted)]}}

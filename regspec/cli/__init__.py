@@ -12,8 +12,7 @@ import typer
 
 from regspec import __version__
 from regspec.cli.application import app
-from regspec.language.registration import load_module
-from regspec.layers.registration import registered_as
+from regspec.layers.registration import imported
 from regspec.text.problems import RegspecError
 
 # the commands, in the order in which the help shows them
@@ -45,10 +44,7 @@ def _before(
     ] = False,
 ) -> None:
     for module in modules or ():
-        if ":" in module:
-            registered_as(module)
-        else:
-            load_module(module)
+        imported(module)
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -16,6 +16,7 @@ from regspec.views.summary import summarize
 
 @app.command(epilog="Example: `regspec port examples/keras_mlp.keras -o ported/ --verify`")
 def port(
+    context: typer.Context,
     file: Annotated[
         Path,
         typer.Argument(
@@ -86,35 +87,39 @@ def port(
     """Port a Keras model to a spec, a PyTorch class, its weights and a training file. Needs no Keras or TensorFlow.
 
     Every layer that can't be ported is named. Nothing that a file holds is run. With --verify, outputs, penalties,
-    gradients and moving statistics are compared with Keras's on random inputs.
+    gradients and moving statistics are compared with Keras's on random inputs, in a process of their own, after the
+    port is written.
     """
     with needing("port", "keras"):
         from regspec.keras.porting import contents, report_of
         from regspec.keras.porting import port as ported
-    made = ported(
-        file,
-        weights=weights,
-        activity_reduction=activity_reduction,
-        backend=backend,
-        data_format=data_format,
-        fold=fold,
-        blocks=blocks,
-        keeps_quirks=not no_quirks,
-        replace=dict(_pair(each) for each in replace or ()),
-    )
+    options: dict[str, Any] = {
+        "weights": weights,
+        "activity_reduction": activity_reduction,
+        "backend": backend,
+        "data_format": data_format,
+        "fold": fold,
+        "blocks": blocks,
+        "keeps_quirks": not no_quirks,
+        "replace": dict(_pair(each) for each in replace or ()),
+    }
+    made = ported(file, **options)
     saved = contents(made)
-    if not force:  # before the verification, which takes a while
+    if not force:
         for name, content in {**saved, **report_of(made)}.items():
             files.check_kept(output / name, content)
-    verification = made.verify(tolerance=tolerance) if verify else None
-    files.write_folder(output, {**saved, **report_of(made, verification)})
+    files.write_folder(output, {**saved, **report_of(made)})
     summary = summarize(graph_of(made.spec))
     typer.echo(f"{output}: {summary.name}, {summary.totals}" + ("" if made.weights else "; the file had no weights"))
     for note in made.notes:
         typer.echo(f"note: {note}")
-    if verification is not None:
+    if verify:
         from regspec.cli.tables import print_verification
+        from regspec.keras.verification.apart import Request, verified_apart
 
+        imports = (context.parent.params.get("modules") if context.parent else None) or ()
+        verification = verified_apart(made, Request(file, options, imports, tolerance))
+        files.write_folder(output, report_of(made, verification))
         print_verification(verification)
         if not verification.passed:
             raise typer.Exit(1)

@@ -44,6 +44,7 @@ class Account:
     repeated: tuple[str, ...]  # taken more than once
     unused: tuple[str, ...]
     constant: int  # how many hold one number over and over, as new layers have it
+    made: int  # numbers that became parameters, which are others where arrays of an older Keras are put together
 
     @property
     def is_complete(self) -> bool:
@@ -65,6 +66,7 @@ class ArrayFile:
             self._most = MAX_INFLATION * max(file.id.get_filesize(), 2**20)  # bytes of all arrays
             self._joined = self._joined_groups()
         self._bytes = 0  # that were read
+        self.gained = 0  # numbers that arrays have more, once they are made of others
         self._taken: list[tuple[h5py.Dataset, bool]] = []  # and whether it is constant
 
     @property
@@ -143,6 +145,7 @@ class ArrayFile:
             repeated=tuple(name for name, count in times.items() if count > 1),
             unused=unread,
             constant=sum(is_constant for _, is_constant in self._taken),
+            made=sum(dataset.size for dataset, _ in self._taken) + self.gained,
         )
 
     def check(self) -> None:

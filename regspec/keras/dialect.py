@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,7 @@ class Dialect:
     dtype: Precision = "float32"  # of the model: that of most of its layers
     is_frozen: bool = False  # whether the whole model is, whatever its layers say
     backend: str | None = None  # that trained it, of Keras 1 and 2, as far as that is known
+    thawed: Collection[str] | None = None  # of a live model: layers that say they are frozen, and are not
     keeps_quirks: bool = True  # whether behaviour of Keras that is surely not intended is reproduced
     replacements: Replacements = field(default_factory=Replacements)
 

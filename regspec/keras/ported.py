@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from regspec.code.axes import Order
 from regspec.keras.arrays import Account
+from regspec.keras.live import LiveModel
 from regspec.keras.models import Model
 from regspec.specs.model import ModelSpec
 
@@ -33,8 +34,10 @@ class Provenance:
     training: Mapping[str, Any]  # what the model was compiled with
     model: Model
     account: Account | None  # of the arrays, if there are any
+    reduction: str = "mean"  # of the penalties of outputs over a batch, by that Keras
     backend: str | None = None  # that trained it, of Keras 1 and 2, as far as that is known
     imports: tuple[str, ...] = ()  # what registers the user's kinds: modules, and module:Class
+    live: LiveModel | None = None  # what was ported, where that was no file; `path` is where it was saved
 
 
 @dataclass(frozen=True)

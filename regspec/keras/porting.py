@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from dataclasses import replace as changed
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,17 +19,21 @@ from regspec.keras import masks, ranks
 from regspec.keras.arrays import Account
 from regspec.keras.conversion.converting import Wanted, converted
 from regspec.keras.dialect import Dialect
+from regspec.keras.distributed import distributed
 from regspec.keras.formats import reading
 from regspec.keras.formats.archive import Archive
 from regspec.keras.groups import NO_WEIGHTS
+from regspec.keras.live import LiveModel, saved
 from regspec.keras.models import Model, with_configs
 from regspec.keras.notes import Notes
 from regspec.keras.older import keras1, keras2, legacy, theano
+from regspec.keras.older.composed import composed
 from regspec.keras.ported import PortedModel, Provenance
 from regspec.keras.reader import Reader
 from regspec.keras.reading import model_of
 from regspec.keras.replacing import Replacements
 from regspec.keras.settings import data_format_of, is_frozen, layers_in, precision_in, reduction_in, settings_of
+from regspec.keras.states import stored_state
 from regspec.keras.text import text_of
 from regspec.keras.training.compiled import training_of, training_text
 from regspec.keras.values import UnportedError
@@ -95,14 +101,10 @@ class Port(PortedModel):
 
 def contents(port: Port) -> dict[str, bytes]:
     """The files that are saved of a port, but its report, by name."""
-    import safetensors.torch
-
-    # each a tensor of its own, as this format wants them
-    state = {name: value.detach().clone() for name, value in port.build().state_dict().items()}
     found = {
         "spec.yaml": port.text.encode(),
         "model.py": source(port.spec).encode(),
-        "weights.safetensors": safetensors.torch.save(state),
+        "weights.safetensors": stored_state(port),
     }
     if port.training:
         weights = None if port.provenance.account is None else "weights.safetensors"
@@ -118,7 +120,7 @@ def report_of(port: Port, verification: Verification | None = None) -> dict[str,
 
 
 def port(
-    path: str | Path,
+    model: str | PathLike[str] | Any,
     *,
     weights: str | Path | None = None,
     activity_reduction: Literal["mean", "sum"] | None = None,
@@ -128,12 +130,13 @@ def port(
     fold: bool = False,
     blocks: bool = False,
     replace: Mapping[str, str | type[Any]] | None = None,
+    verify: bool = False,
 ) -> Port:
-    """The model in a file of Keras, as a spec with its weights: ``.keras``, ``.h5``, or the text of a config.
+    """A model of Keras, live or in a file, as a spec with its weights.
 
     Args:
-        path: the file, or the folder of a SavedModel or of a model of TensorFlow.js; what it is, is told by what is
-            in it.
+        model: the file, or the folder of a SavedModel or of a model of TensorFlow.js; what it is, is told by what is in
+            it. Or a live model, of Keras 3 on any backend, tf.keras or tf_keras: Functional or Sequential, and built.
         weights: a ``.weights.h5`` file, or an ``.h5`` model, for a config without weights: JSON or YAML.
         activity_reduction: whether the activity penalties were divided by the batch size (mean) or not (sum), where the
             file does not tell.
@@ -150,9 +153,11 @@ def port(
         replace: torch modules of yours that stand in for layers, by the layers' names or classes: a class, or
             ``package.module:Class``. Their constructors get the values of the layer's config that they take, and they
             get its arrays. A kind that is registered under the name of a Keras class needs no mention.
+        verify: whether `Port.verify` must pass.
 
     Raises:
-        RegspecError: with every layer that can't be ported, or with what is wrong with the file.
+        RegspecError: with every layer that can't be ported, or with what is wrong with the file; where it is to be
+            verified, also with what is further apart than is allowed, or with why nothing was compared.
 
     Example:
         >>> import regspec, torch
@@ -162,18 +167,58 @@ def port(
         >>> model(torch.zeros(2, 13)).shape
         torch.Size([2, 3])
     """
-    stored = reading.read(Path(path), None if weights is None else Path(weights))
+    live = None if isinstance(model, (str, PathLike)) else saved(model)
+    path = Path(model) if live is None else live.path
+    with nullcontext() if live is None else live.naming():
+        stored = reading.read(path, None if weights is None else Path(weights))
+        stored = stored if live is None else changed(stored, config=live.completed(stored.config))
+        made = _ported(
+            stored,
+            changed(
+                Dialect.of(stored.version, stored.config),
+                has_arrays=stored.arrays is not None,
+                thawed=None if live is None else live.thawed,
+                keeps_quirks=keeps_quirks,
+                replacements=Replacements.of(replace or {}),
+            ),
+            Wanted(data_format, fold, blocks),
+            Told(activity_reduction, backend, None if weights is None else Path(weights), live),
+        )
+        if verify:
+            _check_verified(made)
+    return made
+
+
+def _check_verified(port: Port) -> None:
+    """Raises `RegspecError` where a port is not what Keras has, or nothing tells."""
+    verification = port.verify()
+    path = str(port.provenance.path)
+    if not verification.passed:
+        failed = [
+            Problem(f"was ported otherwise than Keras computes it: {each}", path=path) for each in verification.failed
+        ]
+        raise RegspecError(failed or Problem(f"was not verified: {verification.verdict}", path=path))
+    if verification.reference is None:
+        raise RegspecError([Problem(f"was not verified: {each}", path=path) for each in verification.left_out])
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the user says of a file, besides the file."""
+
+    activity_reduction: str | None
+    backend: str | None
+    weights: Path | None
+    live: LiveModel | None  # which the file was saved of
+
+
+def _ported(stored: Archive, dialect: Dialect, wanted: Wanted, told: Told) -> Port:
+    """The port of what was read of a file. Raises `RegspecError`."""
     notes = Notes()
-    dialect = Dialect.of(stored.version, stored.config)
-    dialect = changed(
-        dialect,
-        has_arrays=stored.arrays is not None,
-        backend=_backend_of(stored, dialect, backend),
-        keeps_quirks=keeps_quirks,
-        replacements=Replacements.of(replace or {}),
-    )
+    dialect = changed(dialect, backend=_backend_of(stored, dialect, told.backend))
     config, dialect, model = _model_in(stored, dialect, notes)
-    settings = settings_of(config, dialect, activity_reduction or reduction_in(stored, dialect), notes)
+    reduction = told.activity_reduction or reduction_in(stored, dialect)
+    settings = settings_of(config, dialect, reduction, notes)
     model = _with_settled_masks(model, dialect, settings, notes)
     imports = dialect.replacements.imports(notes.replacements)
 
@@ -186,7 +231,7 @@ def port(
     arrays, account = _arrays(model, graph, config, stored, dialect)
     provenance = Provenance(
         path=stored.path,
-        weights=None if weights is None else Path(weights),
+        weights=told.weights,
         form=stored.form,
         version=stored.version,
         generation=dialect.generation,
@@ -196,8 +241,10 @@ def port(
         training=stored.training,
         model=model,
         account=account,
+        reduction=reduction,
         backend=dialect.backend,
         imports=imports,
+        live=told.live,
     )
     original = Port(
         spec=spec,
@@ -206,7 +253,6 @@ def port(
         notes=tuple(notes),
         provenance=provenance,
     )
-    wanted = Wanted(data_format, fold, blocks)
     made = converted(model, arrays, wanted, dialect, lambda *given: resolved(*given)[2])
     notes.add(*made.notes)
     if made.model is not model:
@@ -268,7 +314,7 @@ def _model_in(stored: Archive, dialect: Dialect, notes: Notes) -> tuple[dict[str
             dtype=precision_in(config),
             is_frozen=dialect.generation == 3 and is_frozen(config),
         )
-        config = with_configs(config)
+        config = distributed(with_configs(config), dialect.generation)
         reader.dialect = dialect
         model = model_of(config, reader)
     except UnportedError as reason:
@@ -373,4 +419,7 @@ def _renewed(stored: Archive, dialect: Dialect, notes: Notes) -> dict[str, Any]:
             "Keras 1 does not say which backend trained it, and TensorFlow is assumed: where it was Theano, whose "
             "convolutions turn their kernels around, give backend='theano' (--backend theano)"
         )
-    return keras2.renewed(config, dialect, notes) if dialect.generation < 3 else config
+    if dialect.generation > 2:
+        return config
+    config = keras2.renewed(config, dialect, notes)
+    return composed(config, stored.arrays) if dialect.generation == 1 else config

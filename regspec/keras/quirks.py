@@ -111,6 +111,8 @@ def _unfrozen(config: Config, dialect: Dialect, notes: Notes) -> Config:
     """Trained, though the config says frozen: Keras freezes none of the layers that a constructor is given or makes."""
     if config.get("trainable") is not False or not dialect.keeps_quirks or dialect.is_frozen:
         return config
+    if dialect.thawed is not None and config.get("name") not in dialect.thawed:  # as nobody has read a live model
+        return config
     held = _held(config)
     if not held or any(map(_is_trained, held)):
         what = f"'{config.get('name')}' is frozen, but not what it holds, which Keras trains once it has read the file"

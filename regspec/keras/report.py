@@ -40,7 +40,10 @@ def _head(port: PortedModel, summary: Summary, verification: Verification | None
     yield ""
     said = f", saved {code(provenance.date)}" if provenance.date else ""
     version = f"Keras {code(provenance.version)}" if provenance.version else "a Keras that it does not name"
-    yield f"- **From:** {code(provenance.path.name)}: {_form(provenance)}, written by {version}{said}."
+    if provenance.live is None:
+        yield f"- **From:** {code(provenance.path.name)}: {_form(provenance)}, written by {version}{said}."
+    else:
+        yield f"- **From:** {_plain(provenance.live.name)}, as {version} had it in memory{said}."
     yield f"- **To:** `spec.yaml`, the same as PyTorch code in `model.py`, and `weights.safetensors`: {summary.totals}."
     if provenance.account is None:
         yield "- **Weights:** drawn anew, as the initializers say; the file had none."

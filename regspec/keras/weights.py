@@ -132,6 +132,7 @@ class _ByGroup:
             node, group = nodes[name], groups[name_of(layer)]
             if isinstance(node, BlockNode):
                 path = (*within, name)
+                group = f"{group}/{layer['held_in']}" if "held_in" in layer else group
                 found |= self.model(node.block, model.inner[name], layer["config"], f"{group}/", path)
             else:
                 own = self._layer(node, layer, group)

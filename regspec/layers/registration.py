@@ -13,7 +13,7 @@ from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Import, Module, call
 from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.constraints import Constraint
-from regspec.language.registration import code_of_the_user, fields_of, found, importable
+from regspec.language.registration import code_of_the_user, fields_of, found, importable, load_module
 from regspec.language.regularizers import RegularizerField
 from regspec.layers.kinds import BUILT_IN, KINDS, add_kind
 from regspec.layers.layer import Layer, Placement, Weight, parse_pattern
@@ -122,6 +122,18 @@ def register_layer(
     if issubclass(cls, Layer) and cls.order is Layer.order:  # it is given tensors as its user sees them
         cls.is_counted_by_spec = True
     return cls
+
+
+def imported(name: str) -> None:
+    """Imports a module of the user's, for what it registers; or registers a class of it, ``module:Class``.
+
+    Raises:
+        RegspecError: where that fails.
+    """
+    if ":" in name:
+        registered_as(name)
+    else:
+        load_module(name)
 
 
 def registered_as(target: str | type[Any]) -> tuple[str, str]:

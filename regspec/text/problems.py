@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -139,3 +140,12 @@ def _window(text: str, start: int) -> tuple[str, int]:
 def _printable(text: str) -> str:
     """``text`` with a space for each character that is not printable, such as a terminal's control codes."""
     return text if text.isprintable() else "".join(each if each.isprintable() else " " for each in text)
+
+
+def first_sentence(error: Exception) -> str:
+    """The first sentence of what an error says, without colours and not too long."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip() or type(error).__name__
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    first = lines[1] if len(lines) > 1 and lines[0].startswith("Exception encountered") else lines[0]
+    sentence = re.split(r"(?<=[a-z')])\. ", first)[0].rstrip(".")
+    return sentence if len(sentence) <= 200 else f"{sentence[:200]}…"

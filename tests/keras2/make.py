@@ -6,8 +6,9 @@ Run by hand, in an environment of its own, because it needs TensorFlow; the test
     CUDA_VISIBLE_DEVICES= python tests/keras2/make.py
 
 or, with `pip install tensorflow-cpu==2.12 keras==2.12`,
-python tests/keras2/make.py graph.h5 sequence.keras counted.keras
-and with `tensorflow-cpu==2.14 keras==2.14` and `numpy<2`, python tests/keras2/make.py counted.keras counted.json
+python tests/keras2/make.py graph.h5 sequence.keras counted.keras distributed.keras
+and with `tensorflow-cpu==2.14 keras==2.14` and `numpy<2`,
+python tests/keras2/make.py counted.keras counted.json distributed.keras
 
 For each model it writes the model's files, as `<version>/<model>.h5` and the like, and `<version>/<model>.npz` with
 inputs, outputs in evaluation and in training, the sum of the losses, and the norm of the gradients of that sum plus the
@@ -306,6 +307,24 @@ def counted() -> Any:
     return keras.Model(image, [layers.Dense(3)(x), layers.Dense(2)(x)])
 
 
+@model
+def distributed() -> Any:
+    """Models inside TimeDistributed, one of which is called twice."""
+    steps = keras.Input((3, 6, 2), name="steps")
+    inner = keras.Sequential(
+        [
+            keras.Input((6, 2)),
+            layers.Conv1D(4, 3, kernel_regularizer="l2"),
+            layers.Flatten(),
+            layers.Dense(5, bias_regularizer="l1"),
+            layers.Dense(3),
+        ],
+        name="inner",
+    )
+    x = layers.TimeDistributed(layers.Dense(4))(layers.TimeDistributed(inner)(steps))
+    return keras.Model(steps, layers.Dense(2)(layers.GlobalAveragePooling1D()(x)))
+
+
 def cudnn(is_cudnn: bool) -> Any:
     """Layers that run on a GPU alone, or those that compute the same and take their weights."""
     if is_cudnn:
@@ -382,12 +401,14 @@ def measured(made: Any, is_random: bool) -> dict[str, np.ndarray]:
 
 
 RANDOM = ("images", "activations", "various", "counted")  # with dropout, and the like
+ZIPPED = ("counted", "distributed")  # models whose zips are kept
 SUFFIXES = {
     "graph": (".h5", ".keras", ".json"),
     "sequence": (".h5", ".keras"),
     "nested": (".h5", ".keras"),
     "local": (".h5", ".keras"),
     "counted": (".keras", ".json"),
+    "distributed": (".keras",),
 }
 
 
@@ -416,12 +437,12 @@ def main() -> None:
                 made.save_weights(folder / f"{name}.weights.h5")
                 if name == "graph":
                     made.save_weights(folder / f"{name}.legacy.h5", save_format="h5")
-            elif name == "counted":
+            elif name in ZIPPED:
                 made.save(path, save_format="keras_v3" if keras.__version__ < "2.13" else "keras")  # a zip
             else:
                 made.save(path)
         # Keras 2.12 itself can't load the numbers of its ReLU; and a config is none of a whole model
-        is_whole = (name, suffixes[0]) not in (("counted", ".keras"), ("counted", ".json"))
+        is_whole = name not in ZIPPED
         loaded = keras.models.load_model(folder / f"{name}{suffixes[0]}") if is_whole else made
         found = measured(loaded, name in RANDOM)
         for key, value in measured(made, name in RANDOM).items():

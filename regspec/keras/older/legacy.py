@@ -63,6 +63,8 @@ class Renewed(ArrayFile):
         """The arrays of a layer, in order."""
         found: list[Any] = []
         waiting = super().of_layer(self.renamed.get(name, name))
+        if self.generation == 1:  # of two dense layers, one after the other, and not kernels first
+            waiting.sort(key=lambda each: bool(CARRY.search(str(each.name))))
         while waiting:
             gates = GATES.get(_gate(waiting[0])) if self.generation == 1 else None
             if gates is None:
@@ -98,6 +100,7 @@ class Renewed(ArrayFile):
             array = None
         if array is None or array.shape != shape:
             raise self._fault(f"has '{dataset.name}' with the shape {arrays[0].shape}, of which {shape} can't be made")
+        self.gained += array.size - sum(each.size for each in arrays)
         return array
 
     def _renewed(self, dataset: h5py.Dataset) -> Any:
@@ -163,6 +166,10 @@ def _items(item: Any) -> Iterator[tuple[str, Item]]:
 
 # It has a kernel, a recurrent kernel and a bias for each gate. By the first gate: where Keras 3's gates are among them.
 GATES = {"i": (0, 2, 1, 3), "z": (0, 1, 2)}
+
+
+# The weights of a highway's gate.
+CARRY = re.compile(r"_[Wb]_carry(_\d+)?(:0)?$")
 
 
 def _gate(dataset: h5py.Dataset) -> str:

@@ -11,13 +11,15 @@ import torch
 from torch import Tensor
 
 from regspec.keras.verification import inputs
-from regspec.keras.verification.original import KerasError, Original, UnverifiedError, first_sentence
+from regspec.keras.verification.original import KerasError, Original, UnverifiedError
 from regspec.keras.verification.outcomes import Outcome, PortSide
+from regspec.text.problems import first_sentence
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BATCHES = (1, 2, 5)
+LARGE = 50_000  # numbers in an example, from which on there are two of them, and nothing is repeated
 SUM = "their sum"
 SHAKES = 4  # how often the weights are perturbed, to measure what rounding does
 MARGIN = 10.0  # the allowed multiple of the error of a perturbation; units that turn on or off make it jump
@@ -88,11 +90,19 @@ class Comparison:
             self.original.randomize()
             self._with("random", self.original.parameters(), form)
 
+    @property
+    def _batches(self) -> Sequence[int]:
+        """The sizes of batches to try: that which the model fixes, or several, or one where inputs are large."""
+        if self.original.batch is not None:
+            return (self.original.batch,)
+        numbers = sum(math.prod(size or 1 for size in x.shape[1:]) for x in self.ported.graph.inputs)
+        return BATCHES if numbers < LARGE else (2,)
+
     def _form(self) -> inputs.Form:
         """A form of inputs that Keras takes."""
         graph = self.ported.graph
         for form in inputs.forms_of(graph):
-            xs = inputs.inputs_of(graph, self.original.batch or BATCHES[-1], form)
+            xs = inputs.inputs_of(graph, self._batches[-1], form)
             try:
                 self.original.run(xs)
             except KerasError as error:
@@ -104,7 +114,7 @@ class Comparison:
     def _with(self, weights: str, parameters: Mapping[str, Tensor], form: inputs.Form) -> None:
         """Compares both sides, which have these weights, on inputs of this form."""
         self.ported.set_weights(parameters)
-        batches = BATCHES if self.original.batch is None else (self.original.batch,)
+        batches = self._batches
         for batch in batches:
             xs = inputs.inputs_of(self.ported.graph, batch, form, seed=batch)
             self._side_by_side("evaluation", weights, xs, with_gradients=batch == batches[-1])
@@ -164,11 +174,12 @@ class Comparison:
 
     def _values(self, got: Outcome, before: Mapping[str, Tensor]) -> Values:
         """What came of a run of the port."""
+        moved = _moved(self.ported.parameters(), before)
         return {
             "outputs": dict(zip(self.ported.output_names, got.outputs, strict=True)),
             "penalties": {**got.penalties, SUM: _sum(got.penalties)} if got.penalties else {},
             "gradients": got.gradients,
-            "statistics": _moved(self.ported.parameters(), before),
+            "statistics": self.ported.as_keras_2(moved, before) if self.original.is_legacy else moved,
         }
 
     def _originals(self, wanted: Outcome, got: Outcome, before: Mapping[str, Tensor], *, training: bool) -> Values:
@@ -229,7 +240,7 @@ class Comparison:
         """
         after = self.ported.parameters()
         moves: dict[str, float] = {}
-        for seed in range(SHAKES):
+        for seed in range(SHAKES if len(self._batches) > 1 else 1):
             shaken = _shaken(before, seed)
             self.ported.set_weights(shaken)
             values = self._values(

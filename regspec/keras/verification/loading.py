@@ -16,10 +16,11 @@ from regspec.graph.network import BlockNode, Graph
 from regspec.keras.formats import reading
 from regspec.keras.older import theano
 from regspec.keras.verification.backends import differs_on_torch
-from regspec.keras.verification.original import KerasError, Original, UnverifiedError, first_sentence
-from regspec.text.problems import RegspecError
+from regspec.keras.verification.original import KerasError, Original, UnverifiedError
+from regspec.text.problems import RegspecError, first_sentence
 
 if TYPE_CHECKING:
+    from regspec.keras.arrays import ArrayFile
     from regspec.keras.ported import Provenance
 
 # Where Keras's own things lie: of Keras 3, of tf_keras, of Keras 2.
@@ -42,6 +43,29 @@ def original_of(provenance: Provenance, graph: Graph) -> Original:
     Raises:
         UnverifiedError: where Keras is not installed, or can't or must not load the file.
     """
+    arrays = _checked(provenance) if provenance.live is None else None
+    if provenance.backend == "theano" and theano.is_padded(provenance.renewed, provenance.generation):
+        raise UnverifiedError("Theano trained the file, whose padding no Keras of today computes")
+    package = _package(provenance, graph)
+    is_legacy = package.__version__.startswith("2.")
+    backend = "tensorflow" if is_legacy else package.backend.backend()
+    if backend == "torch" and (wrong := _is_torch_wrong(graph)):
+        hint = "its TensorFlow backend is right: install tensorflow, or set KERAS_BACKEND=tensorflow"
+        raise UnverifiedError(f"Keras's torch backend computes {wrong} wrongly, so that it is no reference; {hint}")
+    original = Original(package, backend, provenance, graph)
+    with original.on_cpu():
+        try:
+            original.load_file(arrays)
+        except KerasError as error:
+            raise UnverifiedError(f"{original.name} can't load the file: {error}") from None
+    return original
+
+
+# -- what Keras must not load, and where it is -------------------------------------------------------------------------
+
+
+def _checked(provenance: Provenance) -> ArrayFile | None:
+    """The arrays of a file, if it has any. Raises `UnverifiedError` for one that Keras must not load."""
     if foreign := sorted(_foreign(provenance.config)):
         raise UnverifiedError(f"Keras is not asked to load {', '.join(foreign)}: not its own, or code in the file")
     try:
@@ -52,23 +76,7 @@ def original_of(provenance: Provenance, graph: Graph) -> Original:
         raise UnverifiedError(f"Keras is not asked to load the file: it {error.problems[0].what}") from None
     if stored.others:
         raise UnverifiedError(f"Keras is not asked to load a file that holds {stored.others[0]}")
-    if provenance.backend == "theano" and theano.is_padded(provenance.renewed, provenance.generation):
-        raise UnverifiedError("Theano trained the file, whose padding no Keras of today computes")
-    package = _tf_keras() if provenance.generation < 3 else _keras(_is_torch_wrong(graph))
-    backend = "tensorflow" if package.__name__ == "tf_keras" else package.backend.backend()
-    if backend == "torch" and (wrong := _is_torch_wrong(graph)):
-        hint = "its TensorFlow backend is right: install tensorflow, or set KERAS_BACKEND=tensorflow"
-        raise UnverifiedError(f"Keras's torch backend computes {wrong} wrongly, so that it is no reference; {hint}")
-    original = Original(package, backend, provenance, graph)
-    with original.on_cpu():
-        try:
-            original.load_file(stored.arrays)
-        except KerasError as error:
-            raise UnverifiedError(f"{original.name} can't load the file: {error}") from None
-    return original
-
-
-# -- what Keras must not load, and where it is -------------------------------------------------------------------------
+    return stored.arrays
 
 
 def _foreign(config: Any) -> set[str]:
@@ -106,6 +114,13 @@ def _is_torch_wrong(graph: Graph) -> str | None:
         elif differs_on_torch(node.resolved.layer, node.resolved.inputs[0]):
             return f"'{node.name}' ({node.kind})"
     return None
+
+
+def _package(provenance: Provenance, graph: Graph) -> Any:
+    """The Keras that is the reference: a live model's own; of files, that of their generation."""
+    if provenance.live is not None:
+        return _imported(provenance.live.package)
+    return _tf_keras() if provenance.generation < 3 else _keras(_is_torch_wrong(graph))
 
 
 def _keras(is_torch_wrong: Any) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,7 +23,10 @@ from regspec.keras.arrays import ArrayFile
 from regspec.keras.dialect import Dialect
 from regspec.keras.older import legacy
 from regspec.keras.verification.outcomes import Outcome, gradients, input_names, objective, output_factors
+from regspec.keras.verification.rewording import reworded, saved_again
+from regspec.language.regularizers import Reduction
 from regspec.targets.torch.program import program_of
+from regspec.text.problems import first_sentence
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,8 +68,8 @@ class Original:
         self.backend = backend
         self.provenance = provenance
         self.graph = graph
-        self.is_legacy = package.__name__ == "tf_keras"
-        self.name = f"{'tf_keras' if self.is_legacy else 'Keras'} {package.__version__} on {backend}"
+        self.is_legacy = package.__version__.startswith("2.")
+        self.name = f"{'tf_keras' if package.__name__ == 'tf_keras' else 'Keras'} {package.__version__} on {backend}"
         self.model: Any = None
 
     @contextmanager
@@ -78,10 +80,17 @@ class Original:
 
     def load_file(self, arrays: ArrayFile | None) -> None:
         """Loads the model; that of a SavedModel from its config and these arrays of it. Raises `KerasError`."""
-        path, weights = self.provenance.path, self.provenance.weights
+        path, weights, live = self.provenance.path, self.provenance.weights, self.provenance.live
         with keras_computes():
-            if self.provenance.form in FROM_CONFIG:
-                self.model = self.package.models.model_from_json(json.dumps(self.provenance.config))
+            if live is not None:
+                self.model = live.load()
+            elif self.provenance.form in FROM_CONFIG:
+                words = reworded(self.provenance.config) if self.is_legacy else self.provenance.config
+                self.model = self.package.models.model_from_json(json.dumps(words))
+            elif self.is_legacy and (words := reworded(self.provenance.config)) != self.provenance.config:
+                self.model = self.package.models.model_from_json(json.dumps(words))
+                if weights is None and self.provenance.account is not None:
+                    self.model.load_weights(str(path))
             else:
                 self.model = self.package.models.load_model(str(path), compile=False, safe_mode=True)
             if weights is not None:
@@ -95,6 +104,12 @@ class Original:
         """What of the file Keras was not asked for."""
         is_whole = self.provenance.form == "SavedModel" and self.provenance.weights is None
         return (UNASKED,) if is_whole else ()
+
+    @property
+    def reduction(self) -> Reduction:
+        """How it reduces the penalties of outputs over a batch, whatever the Keras did that wrote the file."""
+        version = tuple(int(part) for part in self.package.__version__.split(".")[:2])
+        return "mean" if self.is_legacy or version >= (3, 14) else "sum"
 
     @property
     def has_gradients(self) -> bool:
@@ -240,7 +255,7 @@ class Original:
         origin = self.provenance
         if origin.generation < 3:
             # which the Keras that has read the file has turned already
-            arrays = legacy.Renewed(arrays, dict(origin.renewed), Dialect(origin.generation))
+            arrays = legacy.Renewed(arrays, saved_again(origin.renewed), Dialect(origin.generation))
         found = weights.arrays_of(self.graph, origin.model, origin.renewed["config"], arrays)
         return {**weights.constants_of(origin.model), **found}
 
@@ -315,12 +330,3 @@ def _tensor(x: Any) -> Tensor:
         return value.detach().cpu()
     array = np.asarray(value)
     return torch.as_tensor(array.astype("float32") if array.dtype.name == "bfloat16" else array.copy())
-
-
-def first_sentence(error: Exception) -> str:
-    """The first sentence of what an error says, without colours and not too long."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip() or type(error).__name__
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    first = lines[1] if len(lines) > 1 and lines[0].startswith("Exception encountered") else lines[0]
-    sentence = re.split(r"(?<=[a-z')])\. ", first)[0].rstrip(".")
-    return sentence if len(sentence) <= 200 else f"{sentence[:200]}…"

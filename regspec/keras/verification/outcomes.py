@@ -58,6 +58,10 @@ class PortSide:
         self.module = module
         self.graph = graph
         self.calmed: list[str] = []  # modules that stay in evaluation
+        self.pixels: dict[str, int] = {}  # by batch normalization of images or volumes: of how many a mean was, last
+        for name, own in module.named_modules():
+            if getattr(own, "biased", False):
+                own.register_forward_pre_hook(partial(self._note_pixels, name))
 
     def run(self, inputs: Sequence[Tensor], *, training: bool = False, with_gradients: bool = False) -> Outcome:
         """What it computes of inputs; it may raise whatever torch raises."""
@@ -78,6 +82,21 @@ class PortSide:
         self.module.eval()
         terms = {name: penalty.detach() for name, penalty in penalties.items()}
         return Outcome([x.detach() for x in outputs], terms, found, is_random)
+
+    def _note_pixels(self, name: str, module: nn.Module, arguments: Sequence[Tensor]) -> None:
+        if arguments[0].ndim > 3:
+            self.pixels[name] = arguments[0].numel() // arguments[0].shape[1]
+
+    def as_keras_2(self, moved: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Moving statistics as they would be had the unbiased variance of images moved them, which Keras 2 takes."""
+        found = {**moved}
+        for name, number in self.pixels.items():
+            key = f"{name}.running_var"
+            if key in moved:
+                share: Any = self.module.get_submodule(name).momentum
+                kept = (1 - share) * before[key]
+                found[key] = kept + (moved[key] - kept) * (number / max(number - 1, 1))
+        return found
 
     def calm(self, inputs: Sequence[Tensor]) -> None:
         """Leaves what draws random numbers in training, such as dropout, in evaluation from now on."""

@@ -22,17 +22,21 @@ from regspec.keras.arrays import Account
 from regspec.keras.verification import inputs
 from regspec.keras.verification.comparing import SUM, Check, Comparison, difference
 from regspec.keras.verification.loading import original_of
-from regspec.keras.verification.original import UnverifiedError, first_sentence
+from regspec.keras.verification.original import UnverifiedError
 from regspec.keras.verification.outcomes import PortSide
 from regspec.keras.weights import constants_of, parameters_of, weights_of
 from regspec.modules.building import build
 from regspec.runtime.penalties.readings import tensors
 from regspec.targets.torch.program import program_of
+from regspec.text.problems import first_sentence
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from regspec.graph.network import Graph
     from regspec.keras.ported import PortedModel
+    from regspec.keras.verification.original import Original
+    from regspec.specs.model import ModelSpec
 
 HALF = 16  # how many steps of a half-precision type an error may be
 
@@ -64,6 +68,7 @@ class Verification:
     left_out: tuple[str, ...]  # what could not be compared, and why
     account: Account | None  # of the file's arrays, if it has any
     parameters: int  # numbers that the port took from the file
+    crash: str = ""  # what ended the process in which both ran, before it had an answer
 
     @property
     def error(self) -> float:
@@ -80,12 +85,12 @@ class Verification:
     @property
     def passed(self) -> bool:
         """Whether nothing that was checked differs, and each of the file's arrays was used exactly once."""
-        return self.is_whole and not self.failed
+        return self.is_whole and not self.failed and not self.crash
 
     @property
     def is_whole(self) -> bool:
         """Whether each of the file's arrays was used exactly once, and gave all its numbers."""
-        return self.account is None or (self.account.is_complete and self.account.numbers == self.parameters)
+        return self.account is None or (self.account.is_complete and self.account.made == self.parameters)
 
     @property
     def weights(self) -> tuple[str, ...]:
@@ -95,6 +100,8 @@ class Verification:
     @property
     def verdict(self) -> str:
         """The result in a sentence."""
+        if self.crash:
+            return f"failed: {self.crash}"
         if self.failed:
             first = self.failed[0]
             alike = [each for each in self.failed if (each.sort, each.mode) == (first.sort, first.mode)]
@@ -120,6 +127,7 @@ class Verification:
             "reference": self.reference,
             "tolerance": self.tolerance,
             "error": self.error,
+            "crash": self.crash or None,
             "checks": [vars(each) for each in self.checks],
             "left_out": list(self.left_out),
             "account": None if self.account is None else vars(self.account),
@@ -157,6 +165,9 @@ def verify(port: PortedModel, tolerance: float) -> Verification:
         try:
             original = original_of(port.provenance, graph)
             comparison = Comparison(PortSide(module, graph), original, allowed)
+            is_meant = port.spec.activity_reduction == port.provenance.reduction
+            if is_meant and port.provenance.reduction != original.reduction and _has_activities(graph):
+                comparison = _reduced_alike(port.spec, original, allowed)
             with original.on_cpu():
                 weights = {key: torch.as_tensor(array.copy()) for key, array in port.weights.items()}
                 comparison.run(weights, is_hidden=account is not None and account.constant > 0)
@@ -164,16 +175,28 @@ def verify(port: PortedModel, tolerance: float) -> Verification:
             left_out = (*comparison.reasons, *original.unasked)
         except UnverifiedError as reason:
             left_out = (f"outputs, penalties and gradients: {reason}",)
+    return replace(without_comparison(port, allowed), reference=name, checks=tuple(checks), left_out=tuple(left_out))
+
+
+def without_comparison(port: PortedModel, tolerance: float, *, crash: str = "") -> Verification:
+    """What is known of a port without Keras: the account of the file's arrays."""
     constants = constants_of(port.provenance.model).values()  # which stand in the config
     numbers = sum(array.size for array in port.weights.values()) - sum(array.size for array in constants)
-    return Verification(
-        reference=name,
-        tolerance=allowed,
-        checks=tuple(checks),
-        left_out=tuple(left_out),
-        account=account,
-        parameters=numbers,
-    )
+    return Verification(None, tolerance, (), (), port.provenance.account, numbers, crash)
+
+
+def _has_activities(graph: Graph) -> bool:
+    """Whether an output in a graph has a penalty."""
+    return any(term.is_activity for node in graph.layers() for term in node.resolved.terms)
+
+
+def _reduced_alike(spec: ModelSpec, original: Original, allowed: float) -> Comparison:
+    """The comparison of a spec that reduces the penalties of outputs over a batch as the Keras at hand does."""
+    alike = replace(spec, activity_reduction=original.reduction)
+    how = {"mean": "divides by the batch size", "sum": "sums over the batch"}
+    what = f"the penalties of outputs as the port has them: {original.name} {how[original.reduction]}, which the Keras"
+    what += f" of the file does not, and so they were compared with activity_reduction: {original.reduction}"
+    return Comparison(PortSide(build(alike, seed=0), graph_of(alike)), original, allowed, left_out=[what])
 
 
 def _converted(port: PortedModel, original: PortedModel, tolerance: float) -> Iterator[Check]:

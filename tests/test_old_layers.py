@@ -1,0 +1,104 @@
+"""Layers of Keras 1 that are a few layers of today, by their formulas: MaxoutDense and Highway."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import regspec
+
+L2 = {"name": "WeightRegularizer", "l1": 0.0, "l2": 0.1}
+L1 = {"name": "WeightRegularizer", "l1": 0.01, "l2": 0.0}
+
+
+def drawn(*shape: int) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(sum(shape)).normal(size=shape).astype("float32")
+
+
+def layer(class_name: str, name: str, **config: Any) -> dict[str, Any]:
+    said = {"init": "glorot_uniform", "bias": True, "activity_regularizer": None, "W_constraint": None}
+    penalties = {"W_regularizer": L2, "b_regularizer": L1}
+    return {"class_name": class_name, "config": {"name": name, "trainable": True, **said, **penalties, **config}}
+
+
+DENSE = layer(
+    "Dense", "d", output_dim=5, activation="linear", batch_input_shape=[None, 4], W_regularizer=None, b_regularizer=None
+)
+MAXOUT = layer("MaxoutDense", "m", output_dim=2, nb_feature=3, input_dim=5)
+HIGHWAY = layer("Highway", "h", activation="tanh", transform_bias=-2, input_dim=5)
+ARRAYS: dict[str, dict[str, np.ndarray[Any, Any]]] = {
+    "d": {"d_W": drawn(4, 5), "d_b": drawn(5)},
+    "m": {"m_W": drawn(3, 5, 2), "m_b": drawn(3, 2)},
+    "h": {"h_W": drawn(5, 5), "h_W_carry": drawn(5, 5) + 1, "h_b": drawn(5), "h_b_carry": drawn(5) - 1},
+}
+
+
+def file(path: Path, layers: list[dict[str, Any]], arrays: Mapping[str, Mapping[str, Any]]) -> Path:
+    """An HDF5 file as Keras 1.2 writes it."""
+    with h5py.File(path, "w") as archive:
+        archive.attrs["keras_version"] = b"1.2.2"
+        archive.attrs["model_config"] = json.dumps({"class_name": "Sequential", "config": layers}).encode()
+        weights = archive.create_group("model_weights")
+        weights.attrs["layer_names"] = [name.encode() for name in arrays]
+        for name, own in arrays.items():
+            group = weights.create_group(name)
+            group.attrs["weight_names"] = [each.encode() for each in own]
+            for each, array in own.items():
+                group[each] = array
+    return path
+
+
+def tensors(name: str) -> list[Tensor]:
+    return [torch.tensor(each) for each in ARRAYS[name].values()]
+
+
+def maxout(x: Tensor) -> tuple[Tensor, Tensor]:
+    w, b = tensors("m")
+    return (torch.einsum("bi,fio->bfo", x, w) + b).amax(1), 0.1 * w.square().sum() + 0.01 * b.abs().sum()
+
+
+def highway(x: Tensor) -> tuple[Tensor, Tensor]:
+    w, w_carry, b, b_carry = tensors("h")
+    t = torch.sigmoid(x @ w_carry + b_carry)
+    return t * torch.tanh(x @ w + b) + (1 - t) * x, 0.1 * w.square().sum() + 0.01 * b.abs().sum()
+
+
+CASES = {"m": (MAXOUT, maxout), "h": (HIGHWAY, highway)}
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize("name", CASES)
+def test_layers(name: str, is_first: bool, tmp_path: Path) -> None:
+    own, formula = CASES[name]
+    own = {**own, "config": {**own["config"], **({"batch_input_shape": [None, 5]} if is_first else {})}}
+    layers = [own] if is_first else [DENSE, own]
+    names = [each["config"]["name"] for each in layers]
+    model = regspec.port(file(tmp_path / "old.h5", layers, {each: ARRAYS[each] for each in names})).build()
+    given = torch.randn(7, 5 if is_first else 4, generator=torch.Generator().manual_seed(0))
+    w, b = tensors("d")
+    wanted, penalty = formula(given if is_first else given @ w + b)
+    torch.testing.assert_close(model(given), wanted)
+    torch.testing.assert_close(regspec.regularization_loss(model), penalty)
+
+
+def test_without_a_bias(tmp_path: Path) -> None:
+    own = {**MAXOUT, "config": {**MAXOUT["config"], "bias": False, "batch_input_shape": [None, 5]}}
+    kernel = ARRAYS["m"]["m_W"]
+    model = regspec.port(file(tmp_path / "old.h5", [own], {"m": {"m_W": kernel}})).build()
+    x = torch.randn(3, 5)
+    torch.testing.assert_close(model(x), torch.einsum("bi,fio->bfo", x, torch.tensor(kernel)).amax(1))
+
+
+def test_the_size_of_a_highway_is_not_guessed(tmp_path: Path) -> None:
+    config = {"class_name": "Sequential", "keras_version": "1.2.2", "config": [DENSE, HIGHWAY]}
+    (tmp_path / "old.json").write_text(json.dumps(config))
+    with pytest.raises(regspec.RegspecError, match=r"'h' \(Highway\), of whose size only its weights tell"):
+        regspec.port(tmp_path / "old.json")
