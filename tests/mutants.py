@@ -662,8 +662,8 @@ MUTANTS = (
     Mutant(
         "the tolerance of a verification is not passed on",
         "cli/porting.py",
-        "made.verify(tolerance=tolerance) if verify",
-        "made.verify() if verify",
+        "Request(file, options, imports, tolerance)",
+        "Request(file, options, imports, 2e-4)",
         "tests/test_verifying.py -k command",
     ),
     Mutant(
@@ -672,5 +672,33 @@ MUTANTS = (
         '@app.command(epilog="Example: `regspec kinds Dense`")\n',
         "",
         "tests/test_readme.py -k table",
+    ),
+    Mutant(
+        "a layer with weights counts once in files of tf.keras 2.12",
+        "keras/groups.py",
+        "number + (2 if is_double else 1)",
+        "number + 1",
+        "tests/test_port_groups.py",
+    ),
+    Mutant(
+        "a link beside a model of TensorFlow.js is followed",
+        "keras/formats/manifests.py",
+        "if file.is_symlink() or not file.is_file():",
+        "if not file.is_file():",
+        "tests/test_port_tfjs.py -k lie",
+    ),
+    Mutant(
+        "an alias of YAML counts as nothing",
+        "keras/formats/yamls.py",
+        "count=named.count, depth=named.depth",
+        "depth=named.depth",
+        "tests/test_recognition.py -k yaml",
+    ),
+    Mutant(
+        "hints are said again and again",
+        "text/problems.py",
+        "said |= {problem.hint} if problem.hint else set()",
+        "said |= set()",
+        "tests/test_port_places.py -k once",
     ),
 )

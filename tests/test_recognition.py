@@ -201,6 +201,11 @@ def test_folders_are_named(name: str, tmp_path: Path) -> None:
     assert (problem.hint is None) if way_out is None else str(problem.hint).startswith(way_out)
 
 
+def test_a_part_of_a_model_of_tensorflow_js() -> None:
+    with pytest.raises(regspec.RegspecError, match=r"is a file of weights of TensorFlow\.js\n.*give its folder"):
+        regspec.port(FOLDER.parent / "tfjs" / "teachable" / "weights.bin")
+
+
 # -- texts that are read -----------------------------------------------------------------------------------------------
 
 KEPT = ("keras_1_2_2/sequence.h5", "keras_2_0_8/nested.h5", "keras_2_2_4/graph.h5", "keras_2_21_0/graph.h5")

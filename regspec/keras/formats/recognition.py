@@ -50,6 +50,12 @@ def _model_json(sight: Sight) -> Sight:
     return Sight.of(sight.path / "model.json") if sight.is_folder and "model.json" in sight.members else sight
 
 
+def _is_shard(sight: Sight) -> bool:
+    """Whether a file without marks of its own lies beside the model.json of TensorFlow.js."""
+    beside = sight.path.parent / "model.json"
+    return sight.path.suffix == ".bin" and beside.is_file() and Sight.of(beside).said("modelTopology")
+
+
 def _is_graph_model(sight: Sight) -> bool:
     sight = _model_json(sight)
     if re.search(rb'"format"\s*:\s*"graph-model"', sight.start):  # before all of a graph is read
@@ -189,10 +195,15 @@ TEXTS = (
     Form("JSON of a model of Keras", lambda sight: sight.is_json, texts.read_json),
     Form(
         "a spec of regspec",
-        lambda sight: any(line.startswith("regspec:") for line in sight.lines),
+        lambda sight: next((each for each in sight.lines if each[:1] not in ("", "#")), "").startswith("regspec:"),
         way_out="it needs no port: regspec check FILE",
     ),
     Form("YAML of a model of Keras", lambda sight: any(map(YAML.match, sight.lines)), texts.read_yaml),
+    Form(
+        "a file of weights of TensorFlow.js",
+        _is_shard,
+        way_out="give its folder, or the model.json in it",
+    ),
     Form("a text, and no model of Keras", lambda sight: sight.lines, way_out=SAVE),
     Form("no file of Keras", lambda sight: True, way_out=SAVE),
 )
