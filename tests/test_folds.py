@@ -154,7 +154,9 @@ def test_folds_as_one(goal: str, tmp_path: Path) -> None:
     for run, (_, rows) in zip(made.runs, splitter(3, shuffle=True, random_state=0).split(X, target), strict=True):
         answers[rows] = run.predict(X[rows]).values
         by_fold.append((target[rows], answers[rows]))
+    made.runs[0].model.train()
     found = made.evaluate()
+    assert [run.model.training for run in made.runs] == [True, False, False]
     pooled = found.pooled.outputs[output]
     assert found.pooled.examples == 40
     wanted: dict[str, Callable[..., Any]] = {
