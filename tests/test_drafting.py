@@ -104,11 +104,13 @@ def test_it_trains_as_it_is(tmp_path: Path) -> None:
         ("--data t.csv --target c --epochs 3", 2, "--epochs"),
         ("net.yaml --data t.csv", 2, "no spec"),
         ("--data one.csv", 1, "one.csv: error: has no column beside the target"),
+        ("--data same.csv", 1, "same.csv: error: has no column that is an input\n   = a: it is 1 everywhere"),
     ],
 )
 def test_what_is_wrong(arguments: str, code: int, message: str, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a,b,c\n1,2.5,x\n2,,y\n5,3.5,x\n")
-    (tmp_path / "one.csv").write_text("a,b\n1,2.5\n1,3.5\n1,4.5\n")
+    (tmp_path / "one.csv").write_text("b\n2.5\n3.5\n4.5\n")
+    (tmp_path / "same.csv").write_text("a,b\n1,2.5\n1,3.5\n1,4.5\n")
     done = command("train", "--draft", *arguments.split(), cwd=tmp_path)
     assert (done.code, message in done.stderr) == (code, True), done.output
     assert "Traceback" not in done.output

@@ -54,6 +54,9 @@ def draft(path: str, target: str | None = None, folder: Path | None = None) -> s
     goal = target or names[-1]
     units, loss, about = _target(table, goal)
     lines = {name: _line(table.frame[name]) for name in names if name != goal}
+    if lines and all(said == "drop" for said, _ in lines.values()):
+        why = [f"{name}: {' '.join(each.split())}" for name, (_, each) in lines.items()]
+        raise RegspecError(Problem("has no column that is an input", "; ".join(why[:SHOWN]), path))
     lines[goal] = "target", about if target else f"the last column: {about}"
     said = {name: ColumnSection.model_validate(each) for name, (each, _) in lines.items()}
     outputs = {} if loss is None else {"out": OutputSection(loss=loss)}
