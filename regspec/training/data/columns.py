@@ -106,7 +106,9 @@ def strangers_told(fits: Iterable[Fitted], counts: Mapping[str, int]) -> Iterato
 def warn_of(lines: Iterable[str]) -> None:
     """Warns of words that training did not have, at the line outside of this package that asked for the data."""
     level, frame = 1, sys._getframe()
-    while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] == __name__.partition(".")[0]:
+    while (
+        frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __name__.partition(".")[0]
+    ):
         level, frame = level + 1, frame.f_back
     for line in lines:
         warnings.warn(line, UnknownWords, stacklevel=level)
