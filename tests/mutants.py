@@ -600,7 +600,7 @@ MUTANTS = (
         "training/loop/averaging.py",
         "        reshard()\n",
         "        pass\n",
-        "tests/test_processes.py -k shards",
+        "tests/test_processes.py -k resumed",
     ),
     Mutant(
         "a stream's loader draws the same in each epoch",
