@@ -51,7 +51,7 @@ class Reader:
             hint += f", or '{cls}=…' for all of the class; or regspec.register_layer(Class, name='{cls}')"
         is_replaced = self.replacement(layer) is not None
         what = f"'{name}' ({cls}) can't be ported: {reason}"
-        self.problems.append(Problem(what, None if is_replaced else hint))
+        self.problems.append(Problem(what, reason.hint or (None if is_replaced else hint)))
 
 
 # -- names and shapes --------------------------------------------------------------------------------------------------
