@@ -12,6 +12,7 @@ from regspec.code.shapes import Precision
 from regspec.keras import quirks
 from regspec.keras.dialect import Dialect
 from regspec.keras.kinds import CLASSES, kind_of
+from regspec.keras.libraries import library_of
 from regspec.keras.notes import Notes
 from regspec.keras.older import theano
 from regspec.keras.precision import note_of, policy_of
@@ -87,6 +88,9 @@ def layer_of(item: Mapping[str, Any], dialect: Dialect, notes: Notes) -> dict[st
     config = quirks.heeded(class_name, item.get("config") or {}, dialect, notes)
     cls = kind_of(class_name)
     if cls is None or (is_foreign(item) and class_name in BUILT_IN.union(CLASSES)):
+        if (library := library_of(item)) is not None:
+            way = f"or put torch modules of yours in their place: --replace '{class_name}=package.module:Class'"
+            raise UnportedError(f"it is a layer of {library.name}, which {library.does}", f"{library.advice}; {way}")
         raise UnportedError(f"no kind ports the class {_whose(item)}")
     fields = _fields_of(cls, class_name, config, dialect, notes)
     if (precision := _precision(class_name, config, dialect, notes)) != dialect.dtype:
