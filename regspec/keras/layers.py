@@ -87,7 +87,7 @@ def layer_of(item: Mapping[str, Any], dialect: Dialect, notes: Notes) -> dict[st
         return {kind: {**fields, "trainable": False} if dialect.is_frozen else fields}
     config = quirks.heeded(class_name, item.get("config") or {}, dialect, notes)
     cls = kind_of(class_name)
-    if cls is None or (is_foreign(item) and class_name in BUILT_IN.union(CLASSES)):
+    if cls is None or (is_foreign(item) and class_name in (*BUILT_IN, *CLASSES)):
         if (library := library_of(item)) is not None:
             way = f"or put torch modules of yours in their place: --replace '{class_name}=package.module:Class'"
             raise UnportedError(f"it is a layer of {library.name}, which {library.does}", f"{library.advice}; {way}")
