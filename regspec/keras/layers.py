@@ -105,7 +105,7 @@ def layer_of(item: Mapping[str, Any], dialect: Dialect, notes: Notes) -> dict[st
         fields["trainable"] = []
         notes.add("the model is frozen as a whole, so that Keras trains none of its weights, whatever its layers say")
     if class_name in SHORTER:
-        fields = SHORTER[class_name](fields)
+        fields = SHORTER[class_name](fields, config)
     if class_name in NOTES:
         notes.add(NOTES[class_name])
     return {cls.__name__: weights_last(fields)}
@@ -211,7 +211,7 @@ def _replaced(cls: type[Layer], class_name: str, config: Mapping[str, Any], note
     return fields
 
 
-def _in_both_directions(fields: dict[str, Any]) -> dict[str, Any]:
+def _in_both_directions(fields: dict[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     """The fields without those that the wrapper sets for both layers, and without a backward layer like its own."""
     sides = {
         side: {kind: {key: value for key, value in own.items() if key != "zero_output_for_mask"}}
@@ -222,19 +222,19 @@ def _in_both_directions(fields: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in {**fields, **sides}.items() if key != "backward_layer" or value != made}
 
 
-def _with_statistics(fields: dict[str, Any]) -> dict[str, Any]:
+def _with_statistics(fields: dict[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a Normalization; without numbers of its own, these lie among the weights."""
     return fields if "mean" in fields else {**fields, "mean": "loaded", "variance": "loaded"}
 
 
-def _with_biased_variance(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a BatchNormalization with the moving variance of Keras, where it moves."""
-    is_said = fields.get("trainable") is False or fields.get("renorm")
+def _with_biased_variance(fields: dict[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a BatchNormalization with the moving variance of Keras 3, where it moves and no other is said."""
+    is_said = fields.get("trainable") is False or fields.get("renorm") or "moving_variance" in config
     return fields if is_said else {**fields, "moving_variance": "biased"}
 
 
 # For classes some of whose fields follow from others, or are said otherwise than in a config: what a spec says.
-SHORTER: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+SHORTER: dict[str, Callable[[dict[str, Any], Mapping[str, Any]], dict[str, Any]]] = {
     "BatchNormalization": _with_biased_variance,
     "Bidirectional": _in_both_directions,
     "Normalization": _with_statistics,
