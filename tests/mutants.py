@@ -333,7 +333,7 @@ MUTANTS = (
     ),
     Mutant(
         "the type of a layer is not said in Keras's code",
-        "targets/keras/code.py",
+        "targets/keras/calls.py",
         "dtype = layer.precision or self.graph.dtype",
         "dtype = self.graph.dtype",
         "tests/test_keras_code.py -k precision",
@@ -354,7 +354,7 @@ MUTANTS = (
     ),
     Mutant(
         "a layer that is called again on another layout has the inputs of that call in Keras's code",
-        "targets/keras/code.py",
+        "targets/keras/calls.py",
         "        return first.inputs\n",
         "        return node.inputs\n",
         "tests/layers/test_keras_layouts.py -k again",

@@ -140,7 +140,11 @@ class RandomPosterization(Augmentation, Valued):
     )
 
     def own_arguments(self) -> dict[str, Any]:
-        return {**super().own_arguments(), "factor": tuple(int(each) for each in self.factor)}
+        return {**super().own_arguments(), "factor": tuple(map(int, self.factor))}
+
+    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
+        """Whole numbers, which Keras's class draws between."""
+        return {**super().keras_fields(*xs), "factor": tuple(map(int, self.factor))}
 
 
 @kind

@@ -7,6 +7,8 @@ first.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar
@@ -115,6 +117,9 @@ class Layer(Frozen):
     is_in_keras: ClassVar[bool] = True  # whether Keras 3 has a layer of its name and fields
     is_in_files: ClassVar[bool] = False  # whether files of Keras have it all the same: older ones, or applications
     own_fields: ClassVar[frozenset[str]] = frozenset()  # fields that Keras's class does not have
+    said_in_keras: ClassVar[frozenset[str]] = frozenset()  # fields that Keras reads in a file even at their defaults
+    is_frozen_in_keras: ClassVar[bool] = True  # whether Keras's class, said to be frozen, freezes what it makes itself
+    keras_numbers: ClassVar[Mapping[str, int]] = {}  # that Keras's files have beside weights that come with them
     takes_inputs_apart: ClassVar[bool] = False  # whether Keras's class takes its inputs as separate arguments
     is_counted_by_spec: ClassVar[bool] = False  # whether it counts the axes of its inputs as the spec, and not as Keras
     keeps_axes: ClassVar[bool] = True  # whether an output with as many axes as an input has the axes of that
@@ -143,6 +148,23 @@ class Layer(Frozen):
             return output.spec_order
         first = self.literal_orders(*xs)[0]
         return first if len(first) == output.rank else axes.identity(output.rank)
+
+    def keras_group(self, name: str) -> str:
+        """The group in which Keras's files have a weight of this name, in that of the layer."""
+        return "vars"
+
+    def keras_paths(self, names: Sequence[str]) -> list[tuple[str, str]]:
+        """The places in Keras's files of its weights, in that of the layer: numbered in each group, each with its name.
+
+        Args:
+            names: of its weights, in Keras's order.
+        """
+        counts, found = Counter[str](), []
+        for name in names:
+            group = self.keras_group(name)
+            found.append((f"{group}/{counts[group]}", name))
+            counts[group] += 1
+        return found
 
     @property
     def state_structure(self) -> States:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
@@ -51,6 +52,7 @@ class Rescaling(Elementwise):
 
     example = "{scale: 2.0, offset: -1.0}"
     supports_masking = True
+    said_in_keras = frozenset({"offset"})
 
     scale: Numbers = Field(description="The factor, or one for each channel.")
     offset: Numbers = Field(0.0, description="The summand, or one for each channel.")
@@ -92,6 +94,7 @@ class Normalization(Layer):
         description="The axes that have their own mean and variance; null for one of all, the features when absent.",
     )
     axis_fields = ("axis",)
+    keras_numbers = MappingProxyType({"vars/2": 0})  # how many examples it was adapted to
     mean: Statistic | None = Field(
         None, description="The means; loaded, where they come with the weights. Must be said: nothing adapts them here."
     )

@@ -18,8 +18,7 @@ from regspec.layers import Layer
 from regspec.layers.cells import CELLS
 from regspec.layers.kinds import BUILT_IN
 from regspec.layers.nested import OnInputs
-from regspec.targets.python.layout import Brackets, Doc, beside, called
-from regspec.targets.python.printing import literal
+from regspec.targets.keras.network import Function, Object
 
 MODULES: dict[type[Named], str] = {WeightInitializer: "initializers", WeightConstraint: "constraints"}
 REGULARIZERS: dict[type[Penalty], str] = {L1: "L1", L2: "L2", L1L2: "L1L2", Orthogonal: "OrthogonalRegularizer"}
@@ -28,22 +27,20 @@ _OF_SLOTS = ("_initializer", "_regularizer", "_constraint")
 
 @dataclass
 class Arguments:
-    """Prints arguments, and notes what the file must import of Keras for them."""
+    """Makes arguments, and notes the penalties that Keras has no counterpart of, which it leaves out."""
 
-    modules: set[str] = field(default_factory=set)  # of Keras: layers, regularizers, …
-    needs_partial: bool = False
+    for_file: bool = False  # which keeps no arguments of functions, but layers in their place
+    lost: list[str] = field(default_factory=list)
 
-    def layer(self, layer: Frozen, fields: Mapping[str, Any], xs: tuple[Symbol, ...] = ()) -> Doc:
-        """The constructor of a layer; ``fields`` are added to the layer's own, and replace them.
+    def layer(self, layer: Frozen, fields: Mapping[str, Any], xs: tuple[Symbol, ...] = ()) -> Object:
+        """A layer; ``fields`` are added to the layer's own, and replace them.
 
         Raises:
             ShapeError: where a field has no counterpart in Keras's class.
         """
-        own = self._own(layer, xs)
-        given = {**own, **fields}
-        arguments = [beside(f"{name}=", self.value(value)) for name, value in given.items()]
-        self.modules.add("layers")
-        return called(f"layers.{type(layer).__name__}", arguments)
+        given = {**self._own(layer, xs), **fields}
+        made = {name: self.value(value) for name, value in given.items()}
+        return Object("layers", type(layer).__name__, {name: each for name, each in made.items() if each is not LOST})
 
     def _own(self, layer: Frozen, xs: tuple[Symbol, ...]) -> dict[str, Any]:
         """The fields of a layer that differ from Keras's defaults, by Keras's names."""
@@ -60,15 +57,16 @@ class Arguments:
             value = instead.get(name, getattr(layer, name))
             if name in getattr(layer, "call_fields", ()) or (name == "trainable" and isinstance(value, tuple)):
                 continue  # call fields are arguments of the call; training in part is refused before
-            if not declared.is_required() and _is_default(value, declared.default):
+            is_said = declared.is_required() or (self.for_file and name in getattr(layer, "said_in_keras", ()))
+            if not is_said and _is_default(value, declared.default):
                 continue
             if name in getattr(layer, "own_fields", ()):
                 raise ShapeError(f"has {name}: {value}, which Keras's {kind} does not have")
             found[declared.alias or name] = _frozen(value) if is_frozen else value
         return found
 
-    def value(self, value: Any) -> Doc:
-        """A field's value. Raises `ShapeError` for what Keras has no counterpart of."""
+    def value(self, value: Any) -> Any:
+        """A field's value; `LOST` for a penalty that Keras has no counterpart of. Raises `ShapeError` for others."""
         if isinstance(value, Regularizer):
             return self.regularizer(value)
         if isinstance(value, ActivationFunction):
@@ -80,57 +78,63 @@ class Arguments:
         if isinstance(value, Frozen):
             return self.layer(value, {})
         if isinstance(value, tuple) and any(isinstance(each, Frozen) for each in value):
-            return Brackets("[", tuple(map(self.value, value)), "]")
-        return literal(value)
+            return [*map(self.value, value)]
+        return value
 
-    def regularizer(self, value: Regularizer) -> Doc:
+    def regularizer(self, value: Regularizer) -> Any:
         """A sum of penalties as one of Keras's regularizers."""
         if value.reduction == "sum":
-            raise ShapeError(f"has the regularizer {value}, where Keras divides by the batch size")
-        made = [self._penalty(part) for part in value.parts]
-        if len(made) == 1:
-            return made[0]
+            return self._lose(f"has the regularizer {value}, where Keras divides by the batch size")
+        made = [_penalty(part) for part in value.parts]
+        for part, each in zip(value.parts, made, strict=True):
+            if each is None:
+                self._lose(f"has the regularizer {part}, which Keras does not have")
+        kept = [each for each in made if each is not None]
+        if len(kept) < 2:
+            return kept[0] if kept else LOST
         strengths = {type(part): part.strength for part in value.parts if isinstance(part, (L1, L2))}
-        if len(made) == 2 and len(strengths) == 2:
-            arguments = (beside("l1=", literal(strengths[L1])), beside("l2=", literal(strengths[L2])))
-            return called("regularizers.L1L2", arguments)
-        raise ShapeError(f"has the regularizer {value}, which Keras does not have as one")
+        if len(kept) == 2 and len(strengths) == 2:
+            return Object("regularizers", "L1L2", {"l1": strengths[L1], "l2": strengths[L2]})
+        return self._lose(f"has the regularizer {value}, which Keras does not have as one")
 
-    def _penalty(self, part: Penalty | Scheduled) -> Doc:
-        """One penalty as one of Keras's regularizers."""
-        if isinstance(part, Scheduled) or type(part) not in REGULARIZERS:
-            raise ShapeError(f"has the regularizer {part}, which Keras does not have")
-        return self._made("regularizers", REGULARIZERS[type(part)], part)
-
-    def _activation(self, function: ActivationFunction) -> Doc:
-        """A function by its name; with arguments, by those."""
+    def _activation(self, function: ActivationFunction) -> Any:
+        """A function by its name; with arguments, by those, or as a layer."""
         if function.in_keras is None:
             raise ShapeError(f"has the activation {function.name}, which Keras does not have")
         function = function.in_keras
         given = _given(function)
         if not given and function.keras_module == "activations":
-            return literal(function.name)
+            return function.name
         if own := function.own_fields & given.keys():
             raise ShapeError(f"has the activation {function}, whose {min(own)} Keras's does not have")
-        self.modules.add(function.keras_module)
-        if not given:
-            return f"{function.keras_module}.{function.name}"
-        self.needs_partial = True
-        arguments = [beside(f"{name}=", literal(value)) for name, value in given.items()]
-        return called("partial", [f"activations.{function.name}", *arguments])
+        if not given or not self.for_file:
+            return Function("activations" if given else function.keras_module, function.name, given)
+        if function.as_keras_layer is None:
+            raise ShapeError(f"has the activation {function}, of which a file of Keras keeps the name alone")
+        return Object("layers", function.as_keras_layer, {**given, "trainable": True})  # which marks it as a layer
 
-    def _named(self, thing: Named) -> Doc:
+    def _lose(self, what: str) -> Any:
+        self.lost.append(what)
+        return LOST
+
+    def _named(self, thing: Named) -> Any:
         """An initializer or a constraint: by its name, or by its class where it has arguments."""
         if not _given(thing):
-            return literal(thing.name)
+            return thing.name
         module = next(module for cls, module in MODULES.items() if isinstance(thing, cls))
-        return self._made(module, type(thing).__name__, thing)
+        return Object(module, type(thing).__name__, {name: self.value(each) for name, each in _given(thing).items()})
 
-    def _made(self, module: str, name: str, thing: Named) -> Doc:
-        self.modules.add(module)
-        renamed = {"strength": name.lower()} if module == "regularizers" else {}
-        given = {renamed.get(field, field): value for field, value in _given(thing).items()}
-        return called(f"{module}.{name}", [beside(f"{field}=", self.value(value)) for field, value in given.items()])
+
+LOST = object()  # stands for what is left out
+
+
+def _penalty(part: Penalty | Scheduled) -> Object | None:
+    """One penalty as one of Keras's regularizers, if it has it."""
+    if isinstance(part, Scheduled) or type(part) not in REGULARIZERS:
+        return None
+    name = REGULARIZERS[type(part)]
+    given = {name.lower() if field == "strength" else field: value for field, value in _given(part).items()}
+    return Object("regularizers", name, given)
 
 
 def _frozen(value: Any) -> Any:
