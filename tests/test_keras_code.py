@@ -132,7 +132,15 @@ def test_ported_again(name: str, tmp_path: Path) -> None:
 
 LINE = "Dense: {name: d, units: 2"
 REFUSED = {
-    "operation": ("Sin: {name: d}", "d is of kind Sin, and Keras 3 has no such layer"),
+    "kind": (
+        "LayerScale: {name: d, init_values: 0.1, projection_dim: 4}",
+        "d is of kind LayerScale, and Keras 3 has no such layer",
+    ),
+    "operation": (
+        "Sin: {name: d, activity_regularizer: l2}",
+        "d has a penalty on its output, and Keras's Sin is an operation, which takes none: 'Activation: linear' behind "
+        "it can have it",
+    ),
     "penalty": (
         f"{LINE}, kernel_regularizer: {{hoyer: 0.1}}}}",
         "d has the regularizer hoyer 0.1, which Keras does not have",

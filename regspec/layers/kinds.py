@@ -63,6 +63,7 @@ def operation(cls: L) -> L:
     """Adds a kind that is an operation in Keras, and no layer; a decorator."""
     OPERATIONS.add(cls.__name__)
     cls.is_in_keras = False
+    cls.keras_operation = cls.keras_operation or "numpy"
     return kind(cls)
 
 

@@ -25,6 +25,7 @@ from regspec.language.initializers import Drawn, WeightInitializer
 from regspec.language.regularizers import Dimensions, Regularizer, RegularizerField
 
 parse_pattern = cache(Pattern.parse)
+KerasCall = tuple[tuple[Any, ...], dict[str, Any]]  # arguments in order, and by name
 FIRST = ""  # as the main field of a kind: its first required field; where there is none, the first that itself declares
 
 
@@ -117,6 +118,10 @@ class Layer(Frozen):
     is_in_keras: ClassVar[bool] = True  # whether Keras 3 has a layer of its name and fields
     is_in_files: ClassVar[bool] = False  # whether files of Keras have it all the same: older ones, or applications
     own_fields: ClassVar[frozenset[str]] = frozenset()  # fields that Keras's class does not have
+    keras_operation: ClassVar[str | None] = None  # the module of Keras's operations that has one of its name
+    keras_function: ClassVar[str | None] = None  # that operation's function, where it is not called as the kind is
+    keras_first: ClassVar[str | None] = None  # the field that this function takes before its tensors
+    called_with: ClassVar[tuple[str, ...]] = ()  # fields that are arguments of the operation's call
     said_in_keras: ClassVar[frozenset[str]] = frozenset()  # fields that Keras reads in a file even at their defaults
     is_frozen_in_keras: ClassVar[bool] = True  # whether Keras's class, said to be frozen, freezes what it makes itself
     keras_numbers: ClassVar[Mapping[str, int]] = {}  # that Keras's files have beside weights that come with them
@@ -130,6 +135,21 @@ class Layer(Frozen):
     def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
         """Values of fields that Keras's class needs in place of the layer's, on these inputs. Raises `ShapeError`."""
         return {}
+
+    @property
+    def operated_by(self) -> str | None:
+        """The module of Keras's operations that has one which computes it; None where a layer does."""
+        return self.keras_operation
+
+    @property
+    def fields_of_call(self) -> frozenset[str]:
+        """The fields that are arguments of the call of Keras's operation, and not of its class."""
+        return frozenset(self.called_with)
+
+    def keras_call(self, *tensors: object) -> KerasCall:
+        """The arguments of the call of Keras's operation, of which these are tensors: in order, and by name."""
+        said = {name: getattr(self, name) for name in self.called_with}
+        return tensors, {name: value for name, value in said.items() if value is not None}
 
     def literal_order(self, x: Symbol) -> Order:
         """The order of axes in which Keras's class, as `keras_fields` has it, takes a tensor like ``x``."""

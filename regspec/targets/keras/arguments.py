@@ -10,7 +10,7 @@ from typing import Any
 from regspec.code.shapes import ShapeError, Symbol
 from regspec.language.activations import ActivationFunction
 from regspec.language.constraints import WeightConstraint
-from regspec.language.fields import Frozen
+from regspec.language.fields import Frozen, snake_case
 from regspec.language.forms import Named
 from regspec.language.initializers import WeightInitializer
 from regspec.language.regularizers import L1, L1L2, L2, Orthogonal, Penalty, Regularizer, Scheduled
@@ -18,7 +18,7 @@ from regspec.layers import Layer
 from regspec.layers.cells import CELLS
 from regspec.layers.kinds import BUILT_IN
 from regspec.layers.nested import OnInputs
-from regspec.targets.keras.network import Function, Object
+from regspec.targets.keras.network import Function, Object, Operation
 
 MODULES: dict[type[Named], str] = {WeightInitializer: "initializers", WeightConstraint: "constraints"}
 REGULARIZERS: dict[type[Penalty], str] = {L1: "L1", L2: "L2", L1L2: "L1L2", Orthogonal: "OrthogonalRegularizer"}
@@ -42,12 +42,27 @@ class Arguments:
         made = {name: self.value(value) for name, value in given.items()}
         return Object("layers", type(layer).__name__, {name: each for name, each in made.items() if each is not LOST})
 
+    def operation(self, layer: Layer, xs: tuple[Symbol, ...], activity: Regularizer | None) -> Operation:
+        """An operation; ``activity`` is the penalty on its output. Raises `ShapeError` as `layer` does."""
+        name = type(layer).__name__
+        if activity is not None:
+            what = f"has a penalty on its output, and Keras's {name} is an operation, which takes none"
+            self._lose(f"{what}: 'Activation: linear' behind it can have it")
+        if layer.precision is not None:
+            raise ShapeError(f"has dtype: {layer.precision}, and Keras's {name} is an operation, which takes none")
+        own = self._own(layer, xs)
+        taken = {"activity_regularizer", "trainable", *layer.fields_of_call}
+        given = {key: self.value(each) for key, each in own.items() if key not in taken}
+        function = layer.keras_function or snake_case(name)
+        return Operation(str(layer.operated_by), name, function, given, layer.keras_first)
+
     def _own(self, layer: Frozen, xs: tuple[Symbol, ...]) -> dict[str, Any]:
         """The fields of a layer that differ from Keras's defaults, by Keras's names."""
         kind = type(layer).__name__
         instead: dict[str, Any] = {}
         if isinstance(layer, Layer):
-            if not layer.is_in_keras or kind not in {*BUILT_IN, *CELLS}:
+            is_known = layer.is_in_keras or layer.operated_by is not None
+            if not is_known or kind not in {*BUILT_IN, *CELLS}:
                 raise ShapeError(f"is of kind {kind}, and Keras 3 has no such layer")
             instead = layer.keras_fields(*xs)
         is_frozen = getattr(layer, "trainable", True) is False
@@ -57,7 +72,7 @@ class Arguments:
             value = instead.get(name, getattr(layer, name))
             if name in getattr(layer, "call_fields", ()) or (name == "trainable" and isinstance(value, tuple)):
                 continue  # call fields are arguments of the call; training in part is refused before
-            is_said = declared.is_required() or (self.for_file and name in getattr(layer, "said_in_keras", ()))
+            is_said = declared.is_required() or name in getattr(layer, "said_in_keras", ())
             if not is_said and _is_default(value, declared.default):
                 continue
             if name in getattr(layer, "own_fields", ()):

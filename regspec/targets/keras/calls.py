@@ -14,9 +14,10 @@ from regspec.graph.network import BlockNode, Graph, LayerNode, Node
 from regspec.graph.resolved import Term
 from regspec.language.regularizers import Regularizer
 from regspec.layers.layer import Weight
+from regspec.layers.operations.operands import Array, dtype_of
 from regspec.layers.reshaping import OF_AXES
 from regspec.targets.keras.arguments import Arguments
-from regspec.targets.keras.network import Call, Network, Object, Stored, Tensor
+from regspec.targets.keras.network import Call, Key, Network, Numbers, Object, Operation, Stored, Tensor
 from regspec.text.problems import Problem, Problems, RegspecError
 
 
@@ -132,8 +133,18 @@ class _Body:
 
     # -- layers -------------------------------------------------------------------------------------------------------
 
-    def _layer(self, node: LayerNode) -> Object:
+    def _layer(self, node: LayerNode) -> Object | Operation:
         """The constructor of a layer, with the regularizers that rules give it, its type and its name."""
+        made = self._operation(node) if node.resolved.layer.operated_by is not None else self._object(node)
+        for what in self.arguments.lost:
+            self.making.lose(_problem(node, what))
+        self.arguments.lost.clear()
+        return made
+
+    def _operation(self, node: LayerNode) -> Operation:
+        return self.arguments.operation(node.resolved.layer, node.resolved.inputs, node.resolved.activity)
+
+    def _object(self, node: LayerNode) -> Object:
         layer = node.resolved.layer
         if isinstance(layer.trainable, tuple):
             self.making.lose(_problem(node, "is trained in part, which Keras's layers can't be"))
@@ -143,11 +154,7 @@ class _Body:
         dtype = layer.precision or self.graph.dtype
         if dtype != "float32":
             fields["dtype"] = dtype
-        made = self.arguments.layer(layer, {**fields, "name": node.name}, node.resolved.inputs)
-        for what in self.arguments.lost:
-            self.making.lose(_problem(node, what))
-        self.arguments.lost.clear()
-        return made
+        return self.arguments.layer(layer, {**fields, "name": node.name}, node.resolved.inputs)
 
     def _by_rules(self, node: LayerNode) -> dict[str, Any]:
         """The regularizers of a layer's slots that it does not say itself."""
@@ -173,6 +180,9 @@ class _Body:
             for x, order in zip(node.inputs, orders, strict=True)
         ]
         layer = node.resolved.layer
+        if layer.operated_by is not None:
+            given, named = layer.keras_call(*tensors)
+            return tuple(map(_operand, given)), {name: _operand(each) for name, each in named.items()}
         said = {name: getattr(layer, name) for name in sorted(layer.call_fields)}
         keywords = {**self._masks(node), **{name: value for name, value in said.items() if value}}
         if layer.takes_inputs_apart:
@@ -189,6 +199,8 @@ class _Body:
         """
         first = node.first
         if not isinstance(first, LayerNode):
+            return node.inputs
+        if first.resolved.layer.operated_by is not None:
             return node.inputs
         arguments = Arguments()
         made, again = (arguments.layer(each.resolved.layer, {}, each.resolved.inputs) for each in (first, node))
@@ -275,6 +287,16 @@ def _is_penalized(node: LayerNode | BlockNode) -> bool:
     if isinstance(node, BlockNode):
         return any(map(_is_penalized, node.block.nodes))
     return any(term.is_activity or not node.is_again for term in node.resolved.terms)
+
+
+def _operand(value: Any) -> Any:
+    """An argument of an operation: nested numbers as an array, and what is in brackets behind a tensor as such."""
+    if isinstance(value, Array):
+        raise ShapeError("has numbers that come with its weights, which no operation of Keras has")
+    if not isinstance(value, tuple):
+        return value
+    is_key = any(each is None or each is ... or isinstance(each, slice) for each in value)
+    return Key(value) if is_key else Numbers(value, dtype_of(value))
 
 
 def _one_or_list(values: list[Any]) -> Any:

@@ -11,13 +11,24 @@ from typing import Any
 from regspec.code.shapes import text
 from regspec.graph.network import Graph
 from regspec.targets.keras.calls import network_of
-from regspec.targets.keras.network import Call, Function, Network, Object, Tensor, tensors_in
+from regspec.targets.keras.network import Call, Function, Key, Network, Numbers, Object, Operation, Tensor, tensors_in
 from regspec.targets.python.imports import Imports
 from regspec.targets.python.layout import Brackets, Doc, Statement, beside, called, flat
 from regspec.targets.python.printing import literal
 
 _TAKEN = frozenset(
-    (*dir(builtins), "keras", "layers", "activations", "constraints", "initializers", "ops", "partial", "regularizers")
+    (
+        *dir(builtins),
+        "keras",
+        "layers",
+        "activations",
+        "constraints",
+        "initializers",
+        "numpy",
+        "ops",
+        "partial",
+        "regularizers",
+    )
 )
 
 
@@ -40,6 +51,8 @@ def print_network(network: Network) -> str:
         imports.name("keras", module)
     if file.needs_partial:
         imports.name("functools", "partial")
+    if file.needs_numpy:
+        imports.module("numpy")
     functions = "\n\n\n".join(file.functions)
     return f'"""{network.name} in Keras 3, printed by regspec."""\n\n{imports.text()}\n\n\n{functions}\n'
 
@@ -52,6 +65,7 @@ class _File:
     names: dict[str, str] = field(default_factory=dict)  # of functions, by their bodies
     modules: set[str] = field(default_factory=set)  # of Keras: layers, regularizers, …
     needs_partial: bool = False
+    needs_numpy: bool = False
 
     def add(self, network: Network) -> str:
         """Adds the function of a network, after those of models inside; gives its name. Equal ones share one."""
@@ -85,6 +99,9 @@ class _File:
                     return name
                 self.needs_partial = True
                 return called("partial", [name, *self.named(value.arguments, variables)])
+            case Numbers():
+                self.needs_numpy = True
+                return called("numpy.array", [literal(_listed(value.values)), beside("dtype=", literal(value.dtype))])
             case list():
                 return Brackets("[", tuple(self.value(each, variables) for each in value), "]")
         return literal(value)
@@ -102,6 +119,20 @@ def _named_outputs(network: Network) -> Iterator[tuple[str, Tensor]]:
         yield from ((x.name, x) for x in tensors_in(network.outputs))
 
 
+def _listed(values: Any) -> Any:
+    return [*map(_listed, values)] if isinstance(values, tuple) else values
+
+
+def _item(item: Any) -> Doc:
+    """What is between commas in brackets."""
+    if item is ...:
+        return "..."
+    if isinstance(item, slice):
+        parts = ["" if part is None else str(part) for part in (item.start, item.stop)]
+        return ":".join(parts if item.step is None else [*parts, str(item.step)])
+    return literal(item)
+
+
 @dataclass
 class _Function:
     """The function of one network."""
@@ -110,6 +141,7 @@ class _Function:
     file: _File
     variables: dict[Tensor, str] = field(default_factory=dict)
     layers: dict[str, str] = field(default_factory=dict)  # the variables of layers that are called again
+    operations: dict[str, Operation] = field(default_factory=dict)
     taken: set[str] = field(default_factory=lambda: {*_TAKEN, "name"})
 
     def statements(self) -> Iterator[Statement]:
@@ -132,6 +164,11 @@ class _Function:
 
     def _call(self, call: Call, is_called_again: bool) -> Iterator[Statement]:
         """The statements that make a layer, if none has made it before, and call it."""
+        if isinstance(call.made, Operation):
+            self.operations[call.layer] = call.made
+        if call.layer in self.operations:
+            yield from self._given(call, self._operated(call, self.operations[call.layer]))
+            return
         layer: Doc
         if call.made is None:
             layer = self.layers[call.layer]
@@ -144,7 +181,24 @@ class _Function:
             yield Statement(layer, f"{self.layers[call.layer]} = ")
             layer = self.layers[call.layer]
         arguments = [self.file.value(each, self.variables) for each in call.arguments]
-        value: Doc = called(layer, [*arguments, *self.file.named(call.keywords, self.variables)])
+        yield from self._given(call, called(layer, [*arguments, *self.file.named(call.keywords, self.variables)]))
+
+    def _operated(self, call: Call, operation: Operation) -> Doc:
+        """The call of an operation's function, or brackets behind a tensor."""
+        given: list[Any] = [*call.arguments]
+        if isinstance(given[-1], Key):
+            items = tuple(map(_item, given.pop().items))
+            end = ",]" if len(items) == 1 else "]"  # a slice alone Keras does not take
+            return beside(self.file.value(given[0], self.variables), Brackets("[", items, end, "index"))
+        self.file.modules.add("ops")
+        arguments = {**operation.arguments}
+        if operation.first is not None:
+            given.insert(0, arguments.pop(operation.first))
+        named = self.file.named({**call.keywords, **arguments}, self.variables)
+        return called(f"ops.{operation.function}", [*(self.file.value(each, self.variables) for each in given), *named])
+
+    def _given(self, call: Call, value: Doc) -> Iterator[Statement]:
+        """The statement that gives the outputs of a call their names."""
         if isinstance(call.outputs, dict):
             whole = self._new(call.layer)
             self.variables |= {x: f"{whole}[{flat(literal(name))}]" for name, x in call.outputs.items()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from regspec.targets.keras.network import Call, Function, Network, Object, Tensor, tensors_in
+from regspec.targets.keras.network import Call, Function, Key, Network, Numbers, Object, Operation, Tensor, tensors_in
 from regspec.targets.keras.order import ordered
 
 Config = dict[str, Any]
@@ -60,6 +60,8 @@ def _layer(name: str, calls: list[Call], history: Mapping[Tensor, tuple[str, int
     made = calls[0].made
     assert made is not None  # by its first call
     own = config_of(made) if isinstance(made, Network) else _value(made, history)
+    if isinstance(made, Operation):
+        own["config"]["name"] = name
     nodes = [
         {
             "args": [_value(each, history) for each in call.arguments],
@@ -79,6 +81,13 @@ def _value(value: Any, history: Mapping[Tensor, tuple[str, int, int]]) -> Any:
         case Object():
             given = {name: _value(each, history) for name, each in value.arguments.items()}
             return _made(value.module, value.name, given)
+        case Operation():
+            given = {name: _value(each, history) for name, each in value.arguments.items()}
+            return _made(f"src.ops.{value.module}", value.name, given, value.name)
+        case Numbers():
+            return {"class_name": "__numpy__", "config": {"value": value.values, "dtype": value.dtype}}
+        case Key():
+            return [*map(_item, value.items)]
         case Function():
             return _made(value.module, "function", value.name, value.name)  # type: ignore[arg-type]  # its name
         case list() | tuple():
@@ -86,6 +95,15 @@ def _value(value: Any, history: Mapping[Tensor, tuple[str, int, int]]) -> Any:
         case dict():
             return {key: _value(each, history) for key, each in value.items()}
     return value
+
+
+def _item(item: Any) -> Any:
+    """What is between commas in brackets."""
+    if item is ...:
+        return {"class_name": "__ellipsis__", "config": {}}
+    if isinstance(item, slice):
+        return {"class_name": "__slice__", "config": {"start": item.start, "stop": item.stop, "step": item.step}}
+    return item
 
 
 def _mapped(value: Any, place: Any) -> Any:

@@ -32,6 +32,32 @@ class Function:
     arguments: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Operation:
+    """One of Keras's operations, which a file has like a layer, and code as a call of its function."""
+
+    module: str  # of Keras's operations: numpy, nn, …
+    name: str  # of the class
+    function: str
+    arguments: Mapping[str, Any]  # of the class, beside what is an argument of the call
+    first: str | None = None  # which of these the function takes before its tensors
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """An array of numbers, as nested tuples."""
+
+    values: Any
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Key:
+    """What stands in brackets behind a tensor: whole numbers, slices, None and ``...``."""
+
+    items: tuple[Any, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Tensor:
     """A tensor between calls, with its axes as Keras has them."""
@@ -46,7 +72,7 @@ class Call:
     """A call of a layer, or of a model inside; the first makes it."""
 
     layer: str  # its name
-    made: Object | Network | None  # None where it is called again
+    made: Object | Operation | Network | None  # None where it is called again
     arguments: tuple[Any, ...]
     keywords: Mapping[str, Any]
     outputs: Any  # a tensor, or tensors in tuples, lists or a mapping
