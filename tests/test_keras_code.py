@@ -185,19 +185,6 @@ def test_refused_of_the_whole(name: str) -> None:
     assert [each.what for each in raised.value.problems] == [problem]
 
 
-def test_a_mask_that_comes_with_a_tensor_is_refused() -> None:
-    """Keras's code has tensors alone; the mask of another layer is none."""
-    spec = (
-        "regspec: 1\ninputs: {tokens: {shape: [5], dtype: int64}}\nlayers:\n"
-        "  - Embedding: {name: words, input_dim: 9, output_dim: 3, mask_zero: true}\n"
-        "  - Conv1D: {name: score, filters: 4, kernel_size: 1}\n  - LSTM: {name: l, units: 3, mask: words}\n"
-    )
-    with pytest.raises(regspec.RegspecError) as raised:
-        regspec.source(spec, target="keras")
-    what = "l takes the mask that comes with 'words', which is no tensor in Keras's code"
-    assert [(each.line, each.what) for each in raised.value.problems] == [(6, what)]
-
-
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused(name: str) -> None:
     """At the layer's line, with what Keras lacks."""

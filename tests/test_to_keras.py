@@ -52,7 +52,26 @@ layers:
   - Add: {name: sum, inputs: [one, two]}
   - GRU: {name: last, units: 3, recurrent_constraint: {max_norm: 2}, kernel_regularizer: {l1: 1e-2}}
 """
-MODELS: dict[str, Any] = {**PRINTED, "order": ORDER, "masked": MASKED}
+# Where Keras hands no mask on, or takes it off: behind operations, beside states, after attention; and one by its name.
+LOST = """\
+regspec: 1
+name: lost
+data_format: channels_last
+inputs: {tokens: {shape: [7], dtype: int32}, vectors: {shape: [7, 6]}}
+layers:
+  - Embedding: {name: words, input_dim: 11, output_dim: 6, mask_zero: true, inputs: tokens}
+  - Multiply: {name: scaled, x2: 2.0}
+  - LSTM: {name: first, units: 6, return_sequences: true, return_state: true}
+  - LSTM: {name: second, units: 6, return_sequences: true, inputs: [words, first.1, first.2]}
+  - MultiHeadAttention: {name: attention, num_heads: 2, key_dim: 3, inputs: [words, words]}
+  - Masking: {name: seen, inputs: vectors}
+  - Add: {name: sum, inputs: [words, attention, seen]}
+  - GRU: {name: third, units: 6, return_sequences: true}
+  - Conv1D: {name: score, filters: 6, kernel_size: 1, inputs: second}
+  - GRU: {name: fourth, units: 4, inputs: score, mask: words}
+outputs: [third, fourth]
+"""
+MODELS: dict[str, Any] = {**PRINTED, "order": ORDER, "masked": MASKED, "lost": LOST}
 
 
 def filled(spec: regspec.ModelSpec) -> Any:
@@ -118,3 +137,89 @@ def test_one_model_gives_one_file(tmp_path: Path) -> None:
         layers = json.loads(archive.read("config.json"))["config"]["layers"]
     assert layers[3]["class_name"] == "Dropout"
     assert layers[3]["config"] == {"rate": 0.2, "name": "dropout"}
+
+
+# What Keras does not have and training alone would miss; with the lines of what is left out.
+LOSSY = """\
+regspec: 1
+data_format: channels_last
+inputs: {x: {shape: [7, 5]}}
+frozen_penalties: counted
+layers:
+  - Dense: {name: a, units: 4, kernel_regularizer: [{l2: 0.1}, {hoyer: 0.1}], bias_regularizer: {spectral: 0.1}}
+  - SimpleRNN: {name: b, units: 4, return_sequences: true, activity_regularizer: l1}
+  - TimeDistributed: {name: c, layer: {Dense: {units: 3, activity_regularizer: l2}}}
+  - Dense: {name: d, units: 3, trainable: [bias], kernel_regularizer: {l2: 0.1, schedule: {cosine: {over: 9}}}}
+  - Square: {name: e, activity_regularizer: l2}
+  - Dense: {name: f, units: 3, activity_regularizer: {l1: 0.1, reduction: sum}}
+"""
+LEFT_OUT = [
+    "frozen_penalties: counted, which Keras 3 does not do",
+    "a has the regularizer hoyer 0.1, which Keras does not have",
+    "a has the regularizer spectral 0.1, which Keras does not have",
+    "b has an activity_regularizer, which Keras's SimpleRNN does not apply to its output",
+    "c is around a layer with an activity_regularizer, which Keras's TimeDistributed does not apply",
+    "d is trained in part, which Keras's layers can't be",
+    "d has the regularizer l2 0.1",
+    "e has a penalty on its output, and Keras's Square is an operation, which takes none",
+    "f has the regularizer l1 0.1, a sum over the batch, where Keras divides by the batch size",
+]
+
+
+def test_all_that_keras_lacks_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(regspec.RegspecError) as raised:
+        regspec.to_keras(LOSSY, tmp_path / "a.keras")
+    assert not (tmp_path / "a.keras").exists()
+    told = [each.what for each in raised.value.problems]
+    assert [wanted for wanted, what in zip(LEFT_OUT, told, strict=True) if not what.startswith(wanted)] == []
+    assert [each.line for each in raised.value.problems][1:] == [6, 6, 7, 8, 9, 9, 10, 11]
+
+
+def test_what_is_left_out_changes_no_output(tmp_path: Path) -> None:
+    model = filled(regspec.loads(LOSSY))
+    written = regspec.to_keras(model, tmp_path / "a.keras", lossy=True)
+    assert [
+        wanted for wanted, what in zip(LEFT_OUT, written.left_out, strict=True) if not what.startswith(wanted)
+    ] == []
+    loaded, x = keras.models.load_model(tmp_path / "a.keras"), torch.randn(3, 7, 5)
+    torch.testing.assert_close(loaded(x, training=False), model(x), rtol=1e-4, atol=1e-5)
+    kernel = model.a.weight.square().sum() * 0.1
+    torch.testing.assert_close(sum(loaded.losses, torch.zeros(())), kernel, rtol=1e-5, atol=1e-6)
+
+
+FAULTS: dict[str, tuple[Any, str, str]] = {
+    "ending": (LOSSY, "a.h5", r"is no \.keras or \.py file"),
+    "module": (torch.nn.Linear(2, 2), "a.keras", "the Linear was not made of a spec"),
+    "kind": ("{regspec: 1, inputs: {x: {shape: [4, 6]}}, layers: [ClassToken: {}]}\n", "a.keras", "has no such layer"),
+    "function": (
+        "{regspec: 1, inputs: {x: {shape: [4]}}, layers: [Dense: {units: 2, activation: {celu: 0.5}}]}\n", "a.keras",
+        "has the activation celu 0.5, of which a file of Keras keeps the name alone",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_faults(name: str, tmp_path: Path) -> None:
+    """Which --lossy does not take away."""
+    model, file, message = FAULTS[name]
+    with pytest.raises(regspec.RegspecError, match=message):
+        regspec.to_keras(model, tmp_path / file, lossy=True)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_parameter_that_keras_lacks(tmp_path: Path) -> None:
+    """torch's recurrent layers have two biases; a second one that is not zero has no place."""
+    model = regspec.build("{regspec: 1, inputs: {x: {shape: [4, 3]}}, layers: [LSTM: {name: l, units: 2}]}\n")
+    with torch.no_grad():
+        model.l.bias_hh_l0.fill_(0.1)
+    with pytest.raises(regspec.RegspecError, match=r"'l\.bias_hh_l0' is not zero, and Keras has no such weight"):
+        regspec.to_keras(model, tmp_path / "a.keras")
+
+
+def test_a_file_that_is_there_is_kept(tmp_path: Path) -> None:
+    regspec.to_keras(EXAMPLES / "mlp.yaml", tmp_path / "a.keras", seed=0)
+    regspec.to_keras(EXAMPLES / "mlp.yaml", tmp_path / "a.keras", seed=0)  # the same once more
+    with pytest.raises(regspec.RegspecError, match="--force"):
+        regspec.to_keras(EXAMPLES / "mlp.yaml", tmp_path / "a.keras", seed=1)
+    regspec.to_keras(EXAMPLES / "mlp.yaml", tmp_path / "a.keras", seed=1, force=True)
+    assert regspec.port(tmp_path / "a.keras").spec.name == "mlp"

@@ -132,11 +132,10 @@ class Projected(KernelSlot, BiasSlot, Attending):
     own_fields = frozenset({"projection_activity", "rope_max_wavelength"})
     takes_inputs_apart = True
     is_frozen_in_keras = False
+    has_activity_in_keras = False
 
     def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
         """Keras gives the penalty of the layer's activity to its projections."""
-        if self.activity_regularizer is not None:
-            raise ShapeError("has an activity_regularizer, which Keras gives to its projections")
         return {"activity_regularizer": self.projection_activity, "projection_activity": None}
 
     def keras_group(self, name: str) -> str:

@@ -123,6 +123,8 @@ class Layer(Frozen):
     keras_first: ClassVar[str | None] = None  # the field that this function takes before its tensors
     called_with: ClassVar[tuple[str, ...]] = ()  # fields that are arguments of the operation's call
     said_in_keras: ClassVar[frozenset[str]] = frozenset()  # fields that Keras reads in a file even at their defaults
+    has_activity_in_keras: ClassVar[bool] = True  # whether Keras's class applies a penalty on its output
+    has_inner_activities_in_keras: ClassVar[bool] = True  # and those on the outputs of layers in it
     is_frozen_in_keras: ClassVar[bool] = True  # whether Keras's class, said to be frozen, freezes what it makes itself
     keras_numbers: ClassVar[Mapping[str, int]] = {}  # that Keras's files have beside weights that come with them
     takes_inputs_apart: ClassVar[bool] = False  # whether Keras's class takes its inputs as separate arguments

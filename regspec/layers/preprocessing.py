@@ -301,6 +301,8 @@ class CategoryEncoding(Encoding):
 class Discretization(Encoding):
     """The number of the interval in which each value lies."""
 
+    has_activity_in_keras = False
+
     example = "{bin_boundaries: [0.0, 0.5, 1.0]}"
 
     bin_boundaries: Annotated[tuple[Number, ...], Sequence] = Field(

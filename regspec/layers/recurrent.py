@@ -278,6 +278,8 @@ def _in_stack(field: Frozen) -> States | None:
 class SimpleRNN(OwnCell, SimpleRNNCell):
     """h = activation(x @ kernel + h @ recurrent + bias)."""
 
+    has_activity_in_keras = False
+
 
 @kind
 class LSTM(OwnCell, LSTMCell):

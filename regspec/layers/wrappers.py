@@ -271,6 +271,7 @@ class TimeDistributed(Wrapper):
     )
 
     own_fields = frozenset({"steps_at_once"})
+    has_inner_activities_in_keras = False
     supports_masking = True
 
     def keras_fields(self, *xs: Symbol) -> dict[str, Any]:

@@ -38,9 +38,22 @@ class Arguments:
         Raises:
             ShapeError: where a field has no counterpart in Keras's class.
         """
+        if isinstance(layer, Layer):
+            fields = self._heard(layer, fields)
         given = {**self._own(layer, xs), **fields}
         made = {name: self.value(value) for name, value in given.items()}
         return Object("layers", type(layer).__name__, {name: each for name, each in made.items() if each is not LOST})
+
+    def _heard(self, layer: Layer, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The fields without a penalty on the output that Keras's class does not apply."""
+        kind = type(layer).__name__
+        if layer.inner_activities and not layer.has_inner_activities_in_keras:
+            self._lose(f"is around a layer with an activity_regularizer, which Keras's {kind} does not apply")
+        if layer.has_activity_in_keras:
+            return fields
+        if fields.get("activity_regularizer", layer.activity_regularizer) is not None:
+            self._lose(f"has an activity_regularizer, which Keras's {kind} does not apply to its output")
+        return {name: value for name, value in fields.items() if name != "activity_regularizer"}
 
     def operation(self, layer: Layer, xs: tuple[Symbol, ...], activity: Regularizer | None) -> Operation:
         """An operation; ``activity`` is the penalty on its output. Raises `ShapeError` as `layer` does."""
@@ -70,6 +83,9 @@ class Arguments:
         for name in _in_order(type(layer)):
             declared = type(layer).model_fields[name]
             value = instead.get(name, getattr(layer, name))
+            is_unheard = name == "activity_regularizer" and not getattr(layer, "has_activity_in_keras", True)
+            if is_unheard and name not in instead:
+                continue
             if name in getattr(layer, "call_fields", ()) or (name == "trainable" and isinstance(value, tuple)):
                 continue  # call fields are arguments of the call; training in part is refused before
             is_said = declared.is_required() or name in getattr(layer, "said_in_keras", ())

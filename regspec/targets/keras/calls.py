@@ -17,7 +17,9 @@ from regspec.layers.layer import Weight
 from regspec.layers.operations.operands import Array, dtype_of
 from regspec.layers.reshaping import OF_AXES
 from regspec.targets.keras.arguments import Arguments
+from regspec.targets.keras.masks import Masks, readers
 from regspec.targets.keras.network import Call, Key, Network, Numbers, Object, Operation, Stored, Tensor
+from regspec.targets.torch.program import program_of
 from regspec.text.problems import Problem, Problems, RegspecError
 
 
@@ -32,7 +34,7 @@ def network_of(graph: Graph, *, for_file: bool = False, lossy: bool = False) -> 
     Raises:
         RegspecError: with everything that Keras has no counterpart of.
     """
-    making = _Making(for_file, lossy)
+    making = _Making(for_file, lossy, {*readers(program_of(graph))})
     network = making.network(graph, graph.name)
     if graph.counts_frozen:
         making.lose(Problem("frozen_penalties: counted, which Keras 3 does not do"))
@@ -51,6 +53,7 @@ class _Making:
 
     for_file: bool
     lossy: bool
+    readers: set[Node]  # that compute with masks
     problems: Problems = field(default_factory=Problems)
     left_out: list[Problem] = field(default_factory=list)
 
@@ -72,11 +75,13 @@ class _Body:
     arguments: Arguments
     tensors: dict[Symbol, Tensor] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)  # names of layers
+    masks: Masks = field(init=False)
     calls: list[Call] = field(default_factory=list)
 
     def network(self, called: str) -> Network:
         """The whole."""
         graph = self.graph
+        self.masks = Masks(self.tensors, self._called)
         self.taken.update(graph.names)
         for x in graph.inputs:
             self.tensors[x] = Tensor(x.source, x.spec_shape, x.dtype)
@@ -116,6 +121,7 @@ class _Body:
         numbers = layer.keras_numbers if any(each.weight.is_loaded for each in stored) else {}
         name = (node.first or node).name
         self.calls.append(Call(name, made, arguments, keywords, _as_given(node, own), stored, numbers))
+        self.masks.add(node)
         for x, tensor, order in zip(node.outputs, own, orders, strict=True):
             self.tensors[x] = self._permuted(tensor, x, order, x.spec_order, f"{tensor.name}_as_counted", tensor.name)
 
@@ -220,30 +226,50 @@ class _Body:
         if x.mask is not None:
             what = f"has its axes moved for Keras, whose Permute drops the mask of '{x.source}'"
             raise ShapeError(what, "say data_format: channels_last")
-        while name in self.taken:
-            name += "_"
-        self.taken.add(name)
+        name = self._new(name)
         moved = axes.between(have, want)
         made = Object("layers", OF_AXES, {"dims": moved[1:], "name": name})
         given = Tensor(as_ or name, axes.permute(tensor.shape, moved), tensor.dtype)
         self.calls.append(Call(name, made, (tensor,), {}, given))
         return given
 
+    def _called(self, name: str, operation: Operation, arguments: tuple[Any, ...]) -> Tensor:
+        """What an operation gives that computes a mask."""
+        name = self._new(name)
+        given = next(each for each in arguments if isinstance(each, Tensor))
+        shape = given.shape[: -1 if "axis" in operation.arguments else None]
+        made = Tensor(name, shape, "bool")
+        self.calls.append(Call(name, operation, arguments, {}, made))
+        return made
+
+    def _new(self, name: str) -> str:
+        """A name that no other layer has."""
+        while name in self.taken:
+            name += "_"
+        self.taken.add(name)
+        return name
+
     def _masks(self, node: LayerNode) -> dict[str, Any]:
-        """The masks that are named for a layer, in place of those that its inputs have."""
+        """The masks by which a layer computes: those that are named for it, or those that its inputs have."""
         found: dict[str, Any] = {}
         if node.attention_mask is not None:
             found["attention_mask"] = self.tensors[node.attention_mask]
         if all(mask is x.mask for x, mask in zip(node.inputs, node.masks, strict=True)):
-            return found
+            own = node.inputs[0].mask
+            is_single = len(node.inputs) == 1 or bool(node.resolved.layer.state_structure)
+            if own is None or not is_single or node not in self.making.readers:
+                return found
+            known = self.masks.tensor(own)
+            return {**found, **({} if known is None else {"mask": known})}
         if any(mask is None and x.mask is not None for x, mask in zip(node.inputs, node.masks, strict=True)):
             raise ShapeError("takes no mask, though its input has one, which Keras can't say")
-        for mask in node.masks:
-            if mask is not None and mask not in self.tensors:
+        masks = [None if mask is None else self.masks.tensor(mask) for mask in node.masks]
+        for mask, tensor in zip(node.masks, masks, strict=True):
+            if mask is not None and tensor is None:
                 what = f"takes the mask that comes with '{mask.source}', which is no tensor in Keras's code"
                 hint = "name a tensor of true and false, such as '- NotEqual: {name: counts, inputs: tokens, x2: 0}'"
                 raise ShapeError(what, hint)
-        found["mask"] = _one_or_list([None if mask is None else self.tensors[mask] for mask in node.masks])
+        found["mask"] = _one_or_list(masks)
         return found
 
 
