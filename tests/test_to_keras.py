@@ -12,8 +12,12 @@ import pytest
 import torch
 
 import regspec
+from regspec.graph.loading import graph_of
+from regspec.keras.training.compiling import Learned, compiled_of
+from regspec.keras.writing.exporting import contents_in_keras
 from regspec.modules.building import graph_behind
 
+from .commands import command
 from .layers.specs import inputs_of, outputs_of
 from .layers.test_keras_code import made
 from .test_keras_code import PRINTED, REFUSED_EXAMPLES, in_keras, trained
@@ -223,3 +227,83 @@ def test_a_file_that_is_there_is_kept(tmp_path: Path) -> None:
         regspec.to_keras(EXAMPLES / "mlp.yaml", tmp_path / "a.keras", seed=1)
     regspec.to_keras(EXAMPLES / "mlp.yaml", tmp_path / "a.keras", seed=1, force=True)
     assert regspec.port(tmp_path / "a.keras").spec.name == "mlp"
+
+
+# Options of a training file, of a model with two outputs; what they are in Keras, and when that is read again.
+TRAINED: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "adam": ("keras_adam", {"betas": (0.8, 0.9), "eps": 1e-5, "weight_decay": 0.02}, {"clip_gradients": 2.0}),
+    "sgd": ("sgd", {"momentum": 0.9, "nesterov": True}, {"clip_gradients": 0.5, "clip_by": "value"}),
+    "rmsprop": ("keras_rmsprop", {"alpha": 0.8, "eps": 1e-6, "centered": True}, {"accumulate": 3}),
+    "lion": ("keras_lion", {"betas": (0.9, 0.95)}, {"ema": 0.99}),
+}
+TWO = """\
+{regspec: 1, name: two, inputs: {x: {shape: [4]}}, outputs: [kind, size], layers: [
+  Dense: {name: body, units: 5}, Dense: {name: kind, units: 3, activation: softmax},
+  Dense: {name: size, inputs: body, units: 2}]}
+"""
+
+
+@pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer:UserWarning")  # which begins anew
+@pytest.mark.parametrize("name", TRAINED)
+def test_how_it_was_trained(name: str, tmp_path: Path) -> None:
+    """Keras has the same losses, and a port of the file reads the same options."""
+    optimizer, arguments, options = TRAINED[name]
+    learned = [
+        Learned("kind", "cross_entropy", "classes", takes_probabilities=True, metrics=["accuracy"]),
+        Learned("size", "huber", "quantities", takes_probabilities=False, arguments={"delta": 0.5}, weight=2.0),
+    ]
+    said = {"lr": 0.25, "clip_by": "norm", **options}
+    model = filled(regspec.loads(TWO))
+    compiled = compiled_of(optimizer, arguments, said, learned)
+    found, _ = contents_in_keras(graph_of(TWO), model.state_dict(), "keras", compiled=compiled)
+    path = tmp_path / "two.keras"
+    path.write_bytes(found[".keras"])
+    x, kinds, sizes = torch.randn(6, 4), torch.tensor([0, 1, 2, 0, 1, 1]), torch.randn(6, 2)
+    loss = keras.models.load_model(path).evaluate(x.numpy(), [kinds.numpy(), sizes.numpy()], verbose=0)[0]
+    kind, size = model(x)
+    wanted = torch.nn.functional.nll_loss(kind.log(), kinds) + 2 * torch.nn.functional.huber_loss(
+        size, sizes, delta=0.5
+    )
+    assert loss == pytest.approx(wanted.item(), rel=1e-4)
+    training = regspec.port(path).training
+    assert training["outputs"] == {
+        "kind": {"loss": "cross_entropy", "metrics": ["accuracy"]},
+        "size": {"loss": "huber", "delta": 0.5, "weight": 2.0},
+    }
+    ((again, own),) = training["optimizer"].items()
+    assert again == optimizer
+    assert {**own, "betas": tuple(own.get("betas", ()))}.items() >= arguments.items()
+    assert training.items() >= {"lr": 0.25, **options}.items()
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "arguments", "loss"),
+    [("adadelta", {}, "mse"), ("sgd", {"weight_decay": 0.1}, "mse"), ("keras_adam", {}, "dice")],
+)
+def test_what_keras_can_not_compile_is_not_said(optimizer: str, arguments: dict[str, Any], loss: str) -> None:
+    learned = Learned("y", loss, "quantities", takes_probabilities=False)
+    assert compiled_of(optimizer, arguments, {"lr": 0.1}, [learned]) == {}
+
+
+def test_a_port_and_a_spec_by_the_command(tmp_path: Path) -> None:
+    """A port's folder gives its weights, and a spec drawn ones; other formats want a run."""
+    source = EXAMPLES / "keras_mlp.keras"
+    regspec.port(source).save(tmp_path / "ported")
+    done = command("export", "ported", "--format", "keras", "-o", "back.keras", cwd=tmp_path)
+    assert (done.code, done.stdout) == (0, "back.keras\n"), done.output
+    x = torch.randn(5, 13)
+    back, first = (keras.models.load_model(path) for path in (tmp_path / "back.keras", source))
+    torch.testing.assert_close(back(x), first(x), rtol=0, atol=0)
+    (tmp_path / "net.yaml").write_text(LOSSY)
+    done = command("export", "net.yaml", "--format", "keras", cwd=tmp_path)
+    assert done.code == 1
+    assert len([line for line in done.output.splitlines() if ": error: " in line]) == len(LEFT_OUT)
+    done = command("export", "net.yaml", "--format", "keras", "--lossy", cwd=tmp_path)
+    assert done.code == 0, done.output
+    assert done.stdout.splitlines()[0] == "net.keras"
+    assert done.stdout.count("left out: ") == len(LEFT_OUT)
+    assert done.stdout.splitlines()[-1].startswith("its weights are drawn")
+    done = command("export", "net.yaml", "--format", "onnx", cwd=tmp_path)
+    assert done.code == 1
+    assert "is no run's folder" in done.output
+    assert command("export", "none.yaml", "--format", "keras", cwd=tmp_path).code == 1

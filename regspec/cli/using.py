@@ -160,8 +160,8 @@ def export(
     run: Annotated[
         Path,
         typer.Argument(
-            metavar="RUN|PORT|SPEC",
-            help="A run's folder. For the formats of Keras also a port's, or a spec, whose weights are drawn.",
+            metavar="RUN",
+            help="A run's folder; for Keras also that of a port, or a spec, whose weights are drawn.",
             show_default=False,
         ),
     ],

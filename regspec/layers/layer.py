@@ -118,6 +118,7 @@ class Layer(Frozen):
     is_in_keras: ClassVar[bool] = True  # whether Keras 3 has a layer of its name and fields
     is_in_files: ClassVar[bool] = False  # whether files of Keras have it all the same: older ones, or applications
     own_fields: ClassVar[frozenset[str]] = frozenset()  # fields that Keras's class does not have
+    keras_module: ClassVar[str] = "layers"  # where Keras's files say that its class is
     keras_operation: ClassVar[str | None] = None  # the module of Keras's operations that has one of its name
     keras_function: ClassVar[str | None] = None  # that operation's function, where it is not called as the kind is
     keras_first: ClassVar[str | None] = None  # the field that this function takes before its tensors

@@ -11,6 +11,7 @@ import torch
 
 import regspec
 from regspec.graph.loading import graph_of
+from regspec.layers import KINDS
 
 from . import reference
 from .operating import is_operation
@@ -34,7 +35,8 @@ def is_kept(row: Row) -> bool:
     functions = (row.fields.get(name) for name in ("activation", "recurrent_activation"))
     kept = ("leaky_relu", "elu", "relu", "softmax")
     is_whole = all(not isinstance(each, dict) or {*each} <= {*kept} for each in functions)
-    return is_whole and row.has_reference and not is_refused(row)
+    is_private = KINDS[row.kind].keras_module != "layers"  # of keras.applications, which no code imports
+    return is_whole and row.has_reference and (is_private or not is_refused(row))
 
 
 def chosen() -> list[int]:

@@ -117,7 +117,8 @@ def _subject(model: Any, seed: int | None) -> tuple[Graph, nn.Module, Mapping[st
             raise RegspecError(Problem(what, "regspec.build gives such a module"))
         return graph, model, {}
     if isinstance(model, PortedModel):
-        return graph_of(model.spec), model.build(), {}
+        written = model.provenance
+        return graph_of(model.spec), model.build(), written.training if written.generation > 2 else {}
     if isinstance(model, Trained):
         return graph_of(model.spec), model.model, model.compiled
     return graph_of(model), build(model, seed=seed), {}

@@ -42,7 +42,8 @@ class Arguments:
             fields = self._heard(layer, fields)
         given = {**self._own(layer, xs), **fields}
         made = {name: self.value(value) for name, value in given.items()}
-        return Object("layers", type(layer).__name__, {name: each for name, each in made.items() if each is not LOST})
+        given = {name: each for name, each in made.items() if each is not LOST}
+        return Object(getattr(layer, "keras_module", Layer.keras_module), type(layer).__name__, given)
 
     def _heard(self, layer: Layer, fields: Mapping[str, Any]) -> Mapping[str, Any]:
         """The fields without a penalty on the output that Keras's class does not apply."""
@@ -74,7 +75,8 @@ class Arguments:
         kind = type(layer).__name__
         instead: dict[str, Any] = {}
         if isinstance(layer, Layer):
-            is_known = layer.is_in_keras or layer.operated_by is not None
+            is_private = self.for_file and layer.keras_module != Layer.keras_module  # no code should import it
+            is_known = layer.is_in_keras or layer.operated_by is not None or is_private
             if not is_known or kind not in {*BUILT_IN, *CELLS}:
                 raise ShapeError(f"is of kind {kind}, and Keras 3 has no such layer")
             instead = layer.keras_fields(*xs)

@@ -164,8 +164,27 @@ class Run:
 
     @property
     def compiled(self) -> Mapping[str, Any]:
-        """How it was trained, as Keras compiles a model."""
-        return {}
+        """How it was trained, as Keras compiles a model; nothing where Keras has no such optimizer or loss."""
+        from regspec.keras.training.compiling import Learned, compiled_of
+        from regspec.training.options.called import parts_of
+        from regspec.training.options.optimizers import optimizer_of
+
+        facts, objective = self._known()
+        options = Options.of(facts["options"])
+        learned = [
+            Learned(
+                loss.target.wanted.name,
+                loss.target.loss.name,
+                loss.target.kind,
+                loss.gives_probabilities,
+                loss.target.wanted.said.arguments,
+                loss.target.wanted.said.weight,
+                loss.target.wanted.said.metrics or (),
+            )
+            for loss in objective
+        ]
+        name = parts_of(options.optimizer)[0].lower()
+        return compiled_of(name, optimizer_of(options.optimizer)[1], options.as_dict(), learned)
 
     def _known(self) -> tuple[dict[str, Any], Objective]:
         facts = Folder(self.folder).facts()
