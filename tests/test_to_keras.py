@@ -297,7 +297,7 @@ def test_a_port_and_a_spec_by_the_command(tmp_path: Path) -> None:
     (tmp_path / "net.yaml").write_text(LOSSY)
     done = command("export", "net.yaml", "--format", "keras", cwd=tmp_path)
     assert done.code == 1
-    assert len([line for line in done.output.splitlines() if ": error: " in line]) == len(LEFT_OUT)
+    assert done.output.count("error: ") == len(LEFT_OUT)
     done = command("export", "net.yaml", "--format", "keras", "--lossy", cwd=tmp_path)
     assert done.code == 0, done.output
     assert done.stdout.splitlines()[0] == "net.keras"
