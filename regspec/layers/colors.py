@@ -201,6 +201,10 @@ class ContrastLimitedAdaptiveHistogramEqualization(Moved, Images, Valued):
     tile_grid_size: Sizes = Field((8, 8), description="The number of tiles along the height and along the width.")
     own_fields = frozenset({"as_on_torch"})
 
+    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
+        """Keras does there what its backend does."""
+        return {**super().keras_fields(*xs), "as_on_torch": False}
+
     as_on_torch: bool = Field(
         False,
         description="Whether to do what Keras's torch backend does, unlike its others: the limit is cut to a whole "

@@ -124,6 +124,7 @@ class Layer(Frozen):
     keras_first: ClassVar[str | None] = None  # the field that this function takes before its tensors
     called_with: ClassVar[tuple[str, ...]] = ()  # fields that are arguments of the operation's call
     said_in_keras: ClassVar[frozenset[str]] = frozenset()  # fields that Keras reads in a file even at their defaults
+    meant_in_keras: ClassVar[Mapping[str, str]] = {}  # fields that are None, of which a file should tell what they mean
     has_activity_in_keras: ClassVar[bool] = True  # whether Keras's class applies a penalty on its output
     has_inner_activities_in_keras: ClassVar[bool] = True  # and those on the outputs of layers in it
     is_frozen_in_keras: ClassVar[bool] = True  # whether Keras's class, said to be frozen, freezes what it makes itself

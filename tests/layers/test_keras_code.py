@@ -47,7 +47,6 @@ def is_refused(row: Row) -> bool:
     return (
         row.kind in NOT_IN_FUNCTIONAL_MODELS
         or not hasattr(keras.layers, row.kind)
-        or "as_on_torch" in row.fields
         or (row.fields.get("trainable") is False and not KINDS[row.kind].is_frozen_in_keras)
         or "rope_max_wavelength" in row.fields
         or "Embedding" in row.fields.get("layer", {})  # by SpectralNormalization, whose numbers Keras cuts there

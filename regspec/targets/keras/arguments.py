@@ -85,6 +85,8 @@ class Arguments:
         for name in _in_order(type(layer)):
             declared = type(layer).model_fields[name]
             value = instead.get(name, getattr(layer, name))
+            if value is None and self.for_file and name not in getattr(layer, "own_fields", ()):
+                value = getattr(layer, "meant_in_keras", {}).get(name)
             is_unheard = name == "activity_regularizer" and not getattr(layer, "has_activity_in_keras", True)
             if is_unheard and name not in instead:
                 continue
