@@ -75,7 +75,22 @@ layers:
   - GRU: {name: fourth, units: 4, inputs: score, mask: words}
 outputs: [third, fourth]
 """
-MODELS: dict[str, Any] = {**PRINTED, "order": ORDER, "masked": MASKED, "lost": LOST}
+# Functions with arguments that no field of a layer keeps in a file.
+FUNCTIONS = """\
+regspec: 1
+name: functions
+data_format: channels_first
+inputs: {image: {shape: [3, 6, 5]}, other: {shape: [3, 6, 5]}}
+layers:
+  - Conv2D: {name: conv, filters: 4, kernel_size: 3, activation: {gelu: {approximate: true}}, inputs: image}
+  - call: {name: again, layer: conv, inputs: other}
+  - Concatenate: {name: both, inputs: [conv, again]}
+  - Activation: {name: gated, activation: {threshold: {threshold: 0.1, default_value: -1.0}}}
+  - Conv2D: {name: scores, filters: 3, kernel_size: 1, activation: {log_softmax: 1}, kernel_regularizer: l2}
+  - GlobalAveragePooling2D
+  - Dense: {name: last, units: 2, activation: {celu: 0.5}}
+"""
+MODELS: dict[str, Any] = {**PRINTED, "order": ORDER, "masked": MASKED, "lost": LOST, "functions": FUNCTIONS}
 
 
 def filled(spec: regspec.ModelSpec) -> Any:
@@ -195,8 +210,15 @@ FAULTS: dict[str, tuple[Any, str, str]] = {
     "ending": (LOSSY, "a.h5", r"is no \.keras or \.py file"),
     "module": (torch.nn.Linear(2, 2), "a.keras", "the Linear was not made of a spec"),
     "kind": ("{regspec: 1, inputs: {x: {shape: [4, 6]}}, layers: [ClassToken: {}]}\n", "a.keras", "has no such layer"),
+    "sizes": (
+        "{regspec: 1, inputs: {x: {shape: [4]}}, layers: [Dense: {units: 4, activation: glu}, Dense: 2]}\n",
+        "a.keras",
+        "has the activation glu, of whose output Keras believes that it has the input's sizes",
+    ),
     "function": (
-        "{regspec: 1, inputs: {x: {shape: [4]}}, layers: [Dense: {units: 2, activation: {celu: 0.5}}]}\n", "a.keras",
+        "{regspec: 1, inputs: {x: {shape: [4]}}, layers: ["
+        "Dense: {units: 2, activation: {celu: 0.5}, activity_regularizer: l2}]}\n",
+        "a.keras",
         "has the activation celu 0.5, of which a file of Keras keeps the name alone",
     ),
 }  # fmt: skip

@@ -19,6 +19,7 @@ from regspec.code import axes
 from regspec.code.axes import Order, Pattern
 from regspec.code.expressions import Expression, unless
 from regspec.code.shapes import Precision, RankError, ReadingError, Shape, ShapeError, States, Symbol, text
+from regspec.language.activations import ActivationFunction
 from regspec.language.constraints import WeightConstraint
 from regspec.language.fields import Frozen, Name, Names, NamesIfAny, Trainable
 from regspec.language.initializers import Drawn, WeightInitializer
@@ -144,6 +145,10 @@ class Layer(Frozen):
     def operated_by(self) -> str | None:
         """The module of Keras's operations that has one which computes it; None where a layer does."""
         return self.keras_operation
+
+    def function_alone(self, *xs: Symbol) -> ActivationFunction | None:
+        """The function that is all that it computes, along the axes of Keras's class; None where it computes else."""
+        return None
 
     @property
     def fields_of_call(self) -> frozenset[str]:

@@ -148,6 +148,15 @@ class Arguments:
             raise ShapeError(f"has the activation {function}, of which a file of Keras keeps the name alone")
         return Object("layers", function.as_keras_layer, {**given, "trainable": True})  # which marks it as a layer
 
+    def kept_apart(self, function: ActivationFunction | None) -> Operation | None:
+        """A function as an operation, where a file keeps it in no other form: it has arguments, and is no layer."""
+        function = None if function is None else function.in_keras
+        if function is None or not self.for_file or function.as_keras_layer is not None:
+            return None
+        given = _given(function)
+        is_kept = not given or bool(function.own_fields & given.keys())
+        return None if is_kept else Operation("nn", type(function).__name__, function.name, given)
+
     def _lose(self, what: str) -> Any:
         self.lost.append(what)
         return LOST

@@ -13,6 +13,8 @@ from regspec.graph.loading import in_order
 from regspec.graph.network import BlockNode, Graph, LayerNode, Node
 from regspec.graph.resolved import Term
 from regspec.language.regularizers import Regularizer
+from regspec.layers import Layer
+from regspec.layers.families import Activated
 from regspec.layers.layer import Weight
 from regspec.layers.operations.operands import Array, dtype_of
 from regspec.layers.reshaping import OF_AXES
@@ -108,9 +110,10 @@ class _Body:
         if isinstance(node, BlockNode):
             self._block(node)
             return
-        made = self._layer(node) if node.first is None else None
+        layer, function = self._apart(node)
+        made = self._layer(node, layer) if node.first is None else None
+        self._check_sizes(node)
         like = self._counted_like(node)
-        layer = node.resolved.layer
         arguments, keywords = self._called_on(node, layer.literal_orders(*like))
         orders = [layer.literal_output_order(x, *like) for x in node.outputs]
         own = [
@@ -121,6 +124,8 @@ class _Body:
         numbers = layer.keras_numbers if any(each.weight.is_loaded for each in stored) else {}
         name = (node.first or node).name
         self.calls.append(Call(name, made, arguments, keywords, _as_given(node, own), stored, numbers))
+        if function is not None:
+            own[0] = self._called(f"{node.name}_activation", function, (own[0],), own[0].dtype)
         self.masks.add(node)
         for x, tensor, order in zip(node.outputs, own, orders, strict=True):
             self.tensors[x] = self._permuted(tensor, x, order, x.spec_order, f"{tensor.name}_as_counted", tensor.name)
@@ -139,9 +144,33 @@ class _Body:
 
     # -- layers -------------------------------------------------------------------------------------------------------
 
-    def _layer(self, node: LayerNode) -> Object | Operation:
+    def _check_sizes(self, node: LayerNode) -> None:
+        """Raises `ShapeError` where Keras would make what follows for other sizes than a function gives."""
+        layer = node.resolved.layer
+        alone = layer.function_alone(*node.resolved.inputs)
+        function = layer.activation if isinstance(layer, Activated) else alone
+        is_changed = function is not None and function.output_shape((None, 2), 1) != (None, 2)
+        if is_changed and any(x in node.outputs for each in self.graph.nodes for x in each.inputs):
+            what = f"has the activation {function}, of whose output Keras believes that it has the input's sizes"
+            raise ShapeError(what, "two layers with half of the units, multiplied, are the same")
+
+    def _apart(self, node: LayerNode) -> tuple[Layer, Operation | None]:
+        """A layer as Keras has it, and the function after it that no field of it can be. Raises `ShapeError`."""
+        layer = node.resolved.layer
+        if not isinstance(layer, Activated):
+            return layer, None
+        found = self.arguments.kept_apart(layer.keras_fields(*node.resolved.inputs).get("activation", layer.activation))
+        if found is None or node.resolved.activity is not None:
+            return layer, None
+        return layer.model_copy(update={"activation": None}), found
+
+    def _layer(self, node: LayerNode, layer: Layer) -> Object | Operation:
         """The constructor of a layer, with the regularizers that rules give it, its type and its name."""
-        made = self._operation(node) if node.resolved.layer.operated_by is not None else self._object(node)
+        if (alone := self.arguments.kept_apart(layer.function_alone(*node.resolved.inputs))) is not None:
+            if node.resolved.activity is not None:
+                self.making.lose(_problem(node, "has a penalty on its output, and is an operation in a file of Keras"))
+            return alone
+        made = self._operation(node) if layer.operated_by is not None else self._object(node, layer)
         for what in self.arguments.lost:
             self.making.lose(_problem(node, what))
         self.arguments.lost.clear()
@@ -150,8 +179,7 @@ class _Body:
     def _operation(self, node: LayerNode) -> Operation:
         return self.arguments.operation(node.resolved.layer, node.resolved.inputs, node.resolved.activity)
 
-    def _object(self, node: LayerNode) -> Object:
-        layer = node.resolved.layer
+    def _object(self, node: LayerNode, layer: Layer) -> Object:
         if isinstance(layer.trainable, tuple):
             self.making.lose(_problem(node, "is trained in part, which Keras's layers can't be"))
         if layer.trainable is False and not layer.is_frozen_in_keras:
@@ -233,12 +261,12 @@ class _Body:
         self.calls.append(Call(name, made, (tensor,), {}, given))
         return given
 
-    def _called(self, name: str, operation: Operation, arguments: tuple[Any, ...]) -> Tensor:
-        """What an operation gives that computes a mask."""
+    def _called(self, name: str, operation: Operation, arguments: tuple[Any, ...], dtype: str = "bool") -> Tensor:
+        """What an operation gives that computes a mask, or that is apart from its layer."""
         name = self._new(name)
         given = next(each for each in arguments if isinstance(each, Tensor))
-        shape = given.shape[: -1 if "axis" in operation.arguments else None]
-        made = Tensor(name, shape, "bool")
+        shape = given.shape[: -1 if dtype == "bool" and "axis" in operation.arguments else None]
+        made = Tensor(name, shape, dtype)
         self.calls.append(Call(name, operation, arguments, {}, made))
         return made
 
