@@ -26,6 +26,7 @@ from .text.problems import Problem as Problem
 from .text.problems import RegspecError as RegspecError
 from .training.calling import train as train
 from .training.runs.folds import Folds as Folds
+from .training.runs.folds import load_folds as load_folds
 from .training.runs.predicting import Prediction as Prediction
 from .training.runs.trained import Run as Run
 from .training.runs.trained import load_run as load_run

@@ -9,9 +9,13 @@ import ast
 import json
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
+from textwrap import fill
 
 import regspec
+from regspec.layers import KINDS
 from regspec.targets.python.imports import order_of
 from regspec.training.options.schema import training_schema
 from regspec.views.markdown import page
@@ -20,6 +24,9 @@ from regspec.views.schema import rules_schema, spec_schema
 
 ROOT = Path(regspec.__file__).parent.parent
 RUNTIME = ROOT / "regspec" / "runtime"
+INDEX = '''"""The kinds of each family of layers: generated, so that a family is imported when one is named."""
+
+FAMILIES = {'''
 # What only the runtime's own files, and those that attach and bind, use.
 INSIDE = (
     *("attaching", "compiling", "fused", "missed", "notebook", "passes", "readings", "sharded", "state", "terms"),
@@ -43,6 +50,23 @@ def reference_of_kinds() -> str:
     return page(reference())
 
 
+def families_of_kinds() -> str:
+    """The families of layers with their kinds, in the order in which their files have them."""
+    families: dict[str, list[str]] = {}
+    for module in walk_packages(regspec.layers.__path__, "regspec.layers."):
+        import_module(module.name)
+        families[module.name] = []
+    for name in KINDS:
+        if (cls := KINDS.get(name)) is not None:  # None is one that is gone
+            families[cls.__module__].append(name)
+    lines = []
+    for family, names in families.items():
+        if names:
+            listed = fill(" ".join(names), 110, initial_indent=" " * 8, subsequent_indent=" " * 8)
+            lines += [f'    "{family.removeprefix("regspec.layers.")}": """', listed, '    """,']
+    return "\n".join([INDEX, *lines, "}", ""])
+
+
 def runtime_names() -> str:
     """What the runtime offers to compiled source: each class and function that its files define, and where."""
     homes = {}
@@ -58,6 +82,7 @@ def runtime_names() -> str:
 
 
 GENERATED: dict[str, Callable[[], str]] = {
+    "regspec/layers/index.py": families_of_kinds,  # first, because it imports all that the others list
     "schemas/model.schema.json": schema_of_specs,
     "schemas/rules.schema.json": schema_of_rules,
     "schemas/training.schema.json": schema_of_trainings,

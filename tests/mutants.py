@@ -589,10 +589,24 @@ MUTANTS = (
         "tests/test_training.py -k epoch",
     ),
     Mutant(
+        "a batch's share of a step is that of its examples, whatever counts in it",
+        "training/loop/module.py",
+        "return own * parts / whole.clamp_min(1)",
+        "return (own * parts / whole)[0].expand(len(own))",
+        "tests/test_shares.py -k places",
+    ),
+    Mutant(
+        "a forward's whole weights are averaged in place of the shards",
+        "training/loop/averaging.py",
+        "        reshard()\n",
+        "        pass\n",
+        "tests/test_processes.py -k shards",
+    ),
+    Mutant(
         "a stream's loader draws the same in each epoch",
         "training/loop/batches.py",
-        "torch.manual_seed(self.seed * 1_000_003 + self.epoch)\n        self._seen",
-        "torch.manual_seed(self.seed * 1_000_003)\n        self._seen",
+        "torch.manual_seed(self.seed * 1_000_003 + self.epoch)\n        for index",
+        "torch.manual_seed(self.seed * 1_000_003)\n        for index",
         "tests/test_streams.py -k order_of_its_own",
     ),
     Mutant(

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from sklearn.datasets import load_diabetes, load_digits
+from sklearn.metrics import confusion_matrix
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -110,7 +111,7 @@ def write_run(
 @torch.no_grad()
 def _held_out(model: Regularized, x: Tensor, goal: Tensor, is_classes: bool) -> dict[str, Any]:
     """What is kept of held-out examples; of classes, how sure the model is in the lower and the upper half."""
-    output, calibration, told = model(x), None, []
+    output, calibration, confusion, told = model(x), None, None, []
     if is_classes:
         said, guess = output.softmax(1).max(1)
         halves = said < said.median(), said >= said.median()
@@ -119,12 +120,15 @@ def _held_out(model: Regularized, x: Tensor, goal: Tensor, is_classes: bool) -> 
         error = sum(abs(a - b) * count for a, b, count in points) / len(x)
         names = ("said", "right", "counts")
         calibration = {**dict(zip(names, map(list, zip(*points, strict=True)), strict=True)), "error": error}
+        counts = confusion_matrix(goal, guess, labels=range(10)).tolist()
+        confusion = {"classes": [*map(str, range(10))], "counts": counts, "mistakes": []}
         losses = F.cross_entropy(output, goal, reduction="none")
         for row in losses.argsort(descending=True)[:3].tolist():
             told.append({"name": f"item {row}", "loss": losses[row].item(), "is": str(goal[row].item()),
                          "said": str(guess[row].item()), "probability": said[row].item()})  # fmt: skip
     name = "logits" if is_classes else "answer"
-    return {"examples": len(x), "data": None, "outputs": {name: {"calibration": calibration, "worst": told}}}
+    kept = {"calibration": calibration, "confusion": confusion, "worst": told}
+    return {"examples": len(x), "data": None, "outputs": {name: kept}}
 
 
 def _trained(

@@ -7,10 +7,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
 import regspec
+from regspec.__main__ import main
 
 from .commands import ROOT, Done, command, command_apart
 from .runs import write_run
@@ -73,6 +76,17 @@ def test_a_process_of_its_own(folder: Path, name: str, code: int) -> None:
     wanted = command("check", name, cwd=folder)
     assert (result.returncode, result.stdout, result.stderr) == (code, wanted.stdout, wanted.stderr)
     assert "Traceback" not in result.stdout + result.stderr
+
+
+def test_an_interrupt_while_modules_are_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(ModuleType):
+        def __getattr__(self, name: str) -> Any:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "regspec.cli", Interrupted("regspec.cli"))
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 130
 
 
 def test_check_prints_a_line_for_each_file(folder: Path) -> None:

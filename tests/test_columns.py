@@ -20,8 +20,10 @@ from sklearn.model_selection import train_test_split
 from torch.nn import functional as F
 
 import regspec
+from regspec.graph.loading import graph_of
 from regspec.text import document
 from regspec.text.problems import Problem, RegspecError
+from regspec.training.data import load_data
 from regspec.training.data.columns import Fitted, fitted
 from regspec.training.options.columns import ColumnSection, columns_said
 
@@ -440,3 +442,22 @@ def test_what_is_wrong_with_a_table(said: Any, message: str, tmp_path: Path, mon
             NET, table(), columns=said, quiet=True, target="born" if "city" in said and "price" in said else None
         )
     assert re.search(message, str(caught.value)), str(caught.value)
+
+
+@pytest.mark.parametrize("form", ["in memory", "in a file"])
+@pytest.mark.parametrize("shape", ["[4]", "[9]", "[2, 3]"])
+def test_an_input_of_another_size(shape: str, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fault says how many numbers each column gives, which nobody can count before, and what takes them."""
+    days = pl.Series("day", ["2024-01-31", "2023-05-01"] * 10)
+    words = pl.Series("city", ["a", "b", "c", "d", "e"] * 4)
+    frame = pl.DataFrame({"age": [1.5, 2.5] * 10, "day": days, "city": words, "price": [0.5, 1.5] * 10})
+    frame.write_parquet(tmp_path / "t.parquet")
+    if form == "in a file":
+        monkeypatch.setattr("regspec.training.data.scanned.Scanned.is_large", True)
+    graph = graph_of(f"regspec: 1\ninputs: {{x: {{shape: {shape}}}}}\nlayers: [Flatten, Dense: 1]")
+    said = columns_said(["day.date=[year, month]", "city=one_hot"])
+    takes = rf"gives \(batch, 8\) for 'x', but the spec takes \(batch, {shape[1:-1]}\)"
+    with pytest.raises(RegspecError, match=takes) as caught:
+        load_data(str(tmp_path / "t.parquet"), graph, columns=said)
+    takes = "" if "," in shape else "; shape: [8] takes them"
+    assert caught.value.problems[0].hint == f"8 numbers from 3 columns: age 1, day 2, city 5{takes}"

@@ -327,9 +327,10 @@ def test_images(tmp_path: Path) -> None:
             "'flat/a.png' is no data\n   = images are taken from a folder: --data flat",
         ),
         (
-            "evaluate folds",
+            "predict folds --data new.csv",
             "folds: error: is a folder of folds, each of which is a run of its own\n   = one of them",
         ),
+        ("evaluate folds", "folds.json: error: is damaged: it says nothing of folds"),
         ("evaluate nothing", "nothing: error: is no run's folder"),
         ("evaluate run --data new.csv", "new.csv: error: has no column 'answer', which the data to train on have"),
         ("evaluate run --data other.csv", "has the class 'maybe' for 'out', which was not there in training"),

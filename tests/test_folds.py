@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from sklearn import metrics
 from sklearn.model_selection import (
     GroupKFold,
     GroupShuffleSplit,
@@ -23,6 +26,8 @@ from torch.utils.data import TensorDataset
 
 import regspec
 from regspec.graph.loading import graph_of
+from regspec.report.page import page
+from regspec.report.plots import percent
 from regspec.training.data import load_data
 from regspec.training.data.division import Fold
 from regspec.training.options.columns import ColumnSection
@@ -128,13 +133,86 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     done = command("evaluate", "folds/fold_2", cwd=tmp_path)
     assert "13 examples held out of d.csv" in done.stdout
     assert f"{each['folds'][1]:.4g}" in done.stdout
-    done = command("evaluate", "folds", cwd=tmp_path)
-    assert (done.code, "one of them is folds/fold_1" in done.stderr) == (1, True)
     alone = ["train", "net.yaml", "--with", "training.yaml", "--fold", "2", "-o", "alone"]
     assert command(*alone, cwd=tmp_path).code == 0
     states = [weights(regspec.load_run(tmp_path / name)) for name in ("folds/fold_2", "alone")]
     torch.testing.assert_close(states[0], states[1], rtol=0, atol=0)
     assert "folds: 3\n  fold: 2\n" in (tmp_path / "alone" / "training.yaml").read_text()
+
+
+@pytest.mark.parametrize("goal", ["classes", "scaled quantities"])
+def test_folds_as_one(goal: str, tmp_path: Path) -> None:
+    """Each example is told by the model that did not see it: by scikit-learn, of these answers together and apart."""
+    is_price = goal != "classes"
+    spec = NET.replace("units: 3}", "units: 1}").replace("name: kind", "name: price") if is_price else NET
+    output = "price" if is_price else "kind"
+    said: dict[str, Any] = {"metrics": ["r2", "mape"], "scale": "standard"} if is_price else {"metrics": ["f1"]}
+    target = PRICE * 50 + 300 if is_price else WORDS
+    made: Any = trained(tmp_path, spec, (X, target), "folds", folds=3, outputs={output: said})
+    answers, by_fold = np.empty_like(target), []
+    splitter = KFold if is_price else StratifiedKFold
+    for run, (_, rows) in zip(made.runs, splitter(3, shuffle=True, random_state=0).split(X, target), strict=True):
+        answers[rows] = run.predict(X[rows]).values
+        by_fold.append((target[rows], answers[rows]))
+    found = made.evaluate()
+    pooled = found.pooled.outputs[output]
+    assert found.pooled.examples == 40
+    wanted: dict[str, Callable[..., Any]] = {
+        "r2": metrics.r2_score, "mape": metrics.mean_absolute_percentage_error,
+        "mae": metrics.mean_absolute_error, "rmse": metrics.root_mean_squared_error,
+    } if is_price else {
+        "accuracy": metrics.accuracy_score, "f1": partial(metrics.f1_score, average="macro"),
+    }  # fmt: skip
+    assert pooled.metrics.keys() == wanted.keys()
+    for name, function in wanted.items():
+        each = [function(*pair) for pair in by_fold]
+        assert pooled.metrics[name] == pytest.approx(function(target, answers), rel=1e-4)
+        figure = found.figures[output][name]
+        assert figure.folds == pytest.approx(each, rel=1e-4)
+        assert (figure.mean, figure.deviation) == pytest.approx((np.mean(each), np.std(each, ddof=1)), rel=1e-3)
+    if not is_price:
+        assert np.array_equal(pooled.confusion, metrics.confusion_matrix(target, answers))
+    kept = json.loads((tmp_path / "folds" / "folds.json").read_text())["out_of_fold"]
+    assert kept == json.loads(json.dumps(found.as_dict()))
+
+
+def test_folds_as_one_by_the_command_line(tmp_path: Path) -> None:
+    """Of a table that is read again; in the report, too."""
+    table(tmp_path)
+    done = command("train", "net.yaml", "--data", "d.csv", "--folds", "3", "--epochs", "1", "-o", "folds", cwd=tmp_path)
+    assert done.code == 0, done.output
+    kept = json.loads((tmp_path / "folds" / "folds.json").read_text())["out_of_fold"]
+    done = command("evaluate", "folds", "--format", "json", cwd=tmp_path)
+    found = json.loads(done.stdout)
+    assert (found["folds"], found["pooled"]["examples"]) == (3, 40)
+    assert {name: found[name] for name in kept} == kept
+    assert np.sum(found["pooled"]["outputs"]["kind"]["confusion"]) == 40
+    done = command("evaluate", "folds", cwd=tmp_path)
+    figure = kept["figures"]["kind"]["accuracy"]
+    values = "  ".join(f"{each:.4f}" for each in figure["folds"])
+    assert "folds, 3 folds: 40 examples of d.csv, each told by the model that did not see it\n" in done.stdout
+    assert f"kind accuracy: {figure['mean']:.4f} ± {figure['deviation']:.4f}  ({values})\n" in done.stdout
+    done = command("evaluate", "folds", "--data", "d.csv", cwd=tmp_path)
+    assert (done.code, "regspec evaluate folds/fold_1 --data d.csv" in done.stderr) == (1, True)
+    for each in ("activities.json", "weights.safetensors"):  # whose pictures take time
+        for number in (1, 2, 3):
+            (tmp_path / "folds" / f"fold_{number}" / each).unlink()
+    text = page([tmp_path / "folds"])
+    right = kept["pooled"]["outputs"]["kind"]["metrics"]["accuracy"]
+    assert f"net gets {percent(right)} right of 40 examples, each told by the model that did not see it" in text
+    picture = re.search('data-name="confusion".*?</figure>', text, re.DOTALL)
+    assert picture
+    assert f"{round(right * 40)} of 40 are right" in picture[0]
+    row = [percent(each) for each in (right, figure["mean"], figure["deviation"], *figure["folds"])]
+    assert f"accuracy</th>{''.join(f'<td>{each}</td>' for each in row)}" in text
+    (tmp_path / "folds" / "folds.json").write_text('{"out_of_fold": {"pooled": 3, "figures": {"a": 4}}}')
+    with pytest.raises(regspec.RegspecError, match="does not say what came of the folds"):
+        page([tmp_path / "folds"])
+    shutil.rmtree(tmp_path / "folds" / "fold_3")
+    (tmp_path / "folds" / "folds.json").write_text('{"options": {"folds": 3}, "done": 2}')
+    with pytest.raises(regspec.RegspecError, match="has done 2 of its 3 folds"):
+        regspec.load_folds(tmp_path / "folds")
+    assert "net in 2 folds" in page([tmp_path / "folds"])
 
 
 def test_stopped_folds_go_on(tmp_path: Path) -> None:
@@ -212,11 +290,34 @@ def test_what_is_wrong(fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert not (tmp_path / "run").exists()
 
 
-def test_a_search_takes_no_folds(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_in_file", [True, False])
+def test_a_search_over_folds(is_in_file: bool, tmp_path: Path) -> None:
+    """The score of a trial is the mean over its folds, and the best one keeps the runs of all of them."""
     table(tmp_path)
-    (tmp_path / "net.yaml").write_text(NET.replace("{width: 5}", "{width: {default: 5, search: {choices: [4, 5]}}}"))
-    (tmp_path / "training.yaml").write_text("regspec: 1\ndata: {train: d.csv, folds: 3}\n")
-    done = command("tune", "net.yaml", "--with", "training.yaml", cwd=tmp_path)
-    assert done.code == 1
-    assert "training.yaml:2:" in done.stderr
-    assert "3 folds are 3 runs" in done.stderr
+    choices = [2, 3] if is_in_file else [4]
+    search = f"{{width: {{default: {choices[0]}, search: {{choices: {choices}}}}}}}"
+    (tmp_path / "net.yaml").write_text(NET.replace("{width: 5}", search))
+    folds = ", folds: 3" if is_in_file else ""
+    (tmp_path / "training.yaml").write_text(f"regspec: 1\ntraining: {{epochs: 1}}\ndata: {{train: d.csv{folds}}}\n")
+    said = ["--with", "training.yaml", *([] if is_in_file else ["--folds", "2"])]
+    how = ["--sampler", "grid", "--trials", "2", "--metric", "held_out_loss", "-o", "study"]
+    done = command("tune", "net.yaml", *said, *how, cwd=tmp_path)
+    assert done.code == 0, done.output
+    count = 3 if is_in_file else 2
+    assert f"the score is held-out loss, the mean over {count} folds" in done.stdout
+    rows = pl.read_csv(tmp_path / "study" / "trials.csv")
+    scores = {}
+    for width in choices:
+        spec = regspec.load(NET, parameters={"width": width})
+        made = regspec.train(spec, str(tmp_path / "d.csv"), folds=count, epochs=1, quiet=True,
+                             folder=tmp_path / f"w{width}")  # fmt: skip
+        scores[width] = made.figures["held_out_loss"].mean
+        told = f"held-out loss {scores[width]:.4f} ± {made.figures['held_out_loss'].deviation:.4f}"
+        assert told in done.stdout
+    assert dict(zip(rows["width"], rows["score"], strict=True)) == pytest.approx(scores)
+    best = regspec.load_folds(tmp_path / "study" / "best")
+    assert [len(best.runs), best.figures["held_out_loss"].mean] == [count, pytest.approx(min(scores.values()))]
+    found = command("evaluate", "study/best", cwd=tmp_path)
+    assert f"study/best, {count} folds: 40 examples of d.csv" in found.stdout, found.output
+    done = command("tune", "net.yaml", *said[:2], "--fold", "1", *how, cwd=tmp_path)
+    assert (done.code, "--fold" in done.stderr) == (2, True)

@@ -181,12 +181,14 @@ sys.modules["torch"] = None
 from regspec.cli import app
 for arguments in ("check", "show", "compile --standalone"):
     app([*arguments.split(), "examples/mlp.yaml"], standalone_mode=False)
+assert "regspec.layers.recurrent" not in sys.modules, "made, though no spec names any of it"
 for arguments in ("schema", "schema rules", "kinds"):
     app(arguments.split(), standalone_mode=False)
 """
 
 
 def test_works_without_torch() -> None:
+    """And without the kinds that no spec names."""
     result = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
 

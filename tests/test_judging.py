@@ -11,10 +11,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from sklearn.calibration import calibration_curve
+from sklearn.metrics import confusion_matrix
 from torch.nn import functional as F
 
 import regspec
 from regspec.training.data.examples import Data, InMemory
+from regspec.training.runs.confusing import confusion_of, pairs_of
 from regspec.training.runs.judging import digest
 
 Array = NDArray[Any]
@@ -71,6 +73,8 @@ def test_classes(last: str, tmp_path: Path) -> None:
     assert kept["examples"] == 60
     assert_calibrated(kept, said.probabilities.max(1), guess == later)
     assert_worst(kept, -np.log(said.probabilities[np.arange(60), later]))
+    matrix = confusion_matrix(later, guess, labels=range(3)).tolist()
+    assert kept["confusion"] == {"classes": ["0", "1", "2"], "counts": matrix, "mistakes": []}
     first = int(kept["worst"][0]["name"].removeprefix("item "))
     assert kept["worst"][0]["is"] == str(later[first])
     assert kept["worst"][0]["said"] == str(guess[first])
@@ -84,6 +88,25 @@ def test_one_unit_for_two_classes(tmp_path: Path) -> None:
     assert shares is not None
     assert_calibrated(kept, shares.max(1), np.array(["no", "yes"])[shares.argmax(1)] == later)
     assert {each["is"] for each in kept["worst"]} <= {"yes", "no"}
+    guess = np.array(["no", "yes"])[shares.argmax(1)]
+    assert kept["confusion"]["counts"] == confusion_matrix(later, guess, labels=["no", "yes"]).tolist()
+
+
+def test_of_many_classes_the_most_frequent_mistakes_are_kept() -> None:
+    """Over batches, of which each has pairs of its own; however many classes there are."""
+    truth, said = draws.integers(0, 30, 900), draws.integers(0, 30, 900)
+    said[:300], truth[:40], said[:40] = truth[:300], 7, 21
+    parts = [pairs_of(torch.tensor(truth[rows]), torch.tensor(said[rows])) for rows in np.split(np.arange(900), 9)]
+    found = confusion_of([f"c{each}" for each in range(30)], parts)
+    matrix = confusion_matrix(truth, said)
+    of, wrong = matrix.sum(1), matrix * (1 - np.eye(30, dtype=int))
+    assert found is not None
+    assert (found["classes"], found["counts"], len(found["mistakes"])) == ([], [], 12)
+    assert found["mistakes"][0] == ["c7", "c21", wrong[7, 21], of[7]]
+    assert [each[2] for each in found["mistakes"]] == sorted(wrong.flatten().tolist())[:-13:-1]
+    for is_, taken, count, whole in found["mistakes"]:
+        row, column = int(is_[1:]), int(taken[1:])
+        assert (count, whole) == (wrong[row, column], of[row])
 
 
 def test_labels(tmp_path: Path) -> None:
@@ -144,6 +167,7 @@ def test_steps_that_do_not_count(tmp_path: Path) -> None:
     assert shares is not None
     counts = later >= 0
     assert_calibrated(kept, shares.max(-1)[counts], (shares.argmax(-1) == later)[counts])
+    assert kept["confusion"]["counts"] == confusion_matrix(later[counts], shares.argmax(-1)[counts]).tolist()
     own = np.take_along_axis(shares, np.maximum(later, 0)[..., None], -1)[..., 0]
     losses = (-np.log(own) * counts).sum(1) / counts.sum(1)
     assert_worst(kept, losses)

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 import regspec
-from regspec.keras import archive
 from regspec.keras.dialect import Dialect
+from regspec.keras.formats import reading
 from regspec.keras.layers import layer_of
 from regspec.keras.notes import Notes
 from regspec.keras.older import keras2
@@ -75,7 +75,7 @@ def agrees(port: regspec.Port, found: Any) -> None:
 def test_computes_what_its_keras_did(path: Path) -> None:
     weights = path.with_suffix(".weights.h5") if path.suffix == ".json" else None
     port = regspec.port(path, weights=weights)
-    assert port.provenance.config == archive.read(path).config  # which nothing has edited
+    assert port.provenance.config == reading.read(path).config  # which nothing has edited
     with np.load(path.with_suffix(".npz")) as found:
         agrees(port, found)
 

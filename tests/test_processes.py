@@ -106,9 +106,18 @@ outputs: [tags, price]
 """
 
 
-@pytest.mark.parametrize(("strategy", "is_weighted"), [("ddp", False), ("ddp", True), ("fsdp", True)])
-def test_several_outputs_and_places_that_do_not_count(strategy: str, is_weighted: bool, tmp_path: Path) -> None:
-    """Also where examples weigh unevenly on the processes."""
+@pytest.mark.parametrize(
+    ("strategy", "is_weighted", "more"),
+    [
+        ("ddp", False, []),
+        ("ddp", True, ["--accumulate", "3"]),
+        ("fsdp", True, ["--accumulate", "2", "--ema", "0.7"]),  # of a weight of one row, too
+    ],
+)
+def test_several_outputs_and_places_that_do_not_count(
+    strategy: str, is_weighted: bool, more: list[str], tmp_path: Path
+) -> None:
+    """Also where examples weigh unevenly on the processes, and a step has several batches, or fewer at the end."""
     drawn = np.random.default_rng(0)
     x = drawn.integers(0, 9, (53, 6))
     lengths = np.where(np.arange(53) % 3, 1, 6)
@@ -126,7 +135,7 @@ def test_several_outputs_and_places_that_do_not_count(strategy: str, is_weighted
     ]
     said += ["--outputs.price.loss", "huber", "--outputs.price.metrics", "[r2, mae]", "--outputs.price.weight", "0.3"]
     arguments = ["train", "net.yaml", "--data", "given.npz", *said, "--batch-size", "16", "--accelerator", "cpu"]
-    arguments += ["--epochs", "2"]
+    arguments += ["--epochs", "2", *more]
     assert command(*arguments, "-o", "alone", cwd=tmp_path).code == 0
     done = as_torchrun(3, run_rank, tmp_path, [*arguments, "-o", "run", "--strategy", strategy])
     assert [each.code for each in done] == [0, 0, 0], done
@@ -184,13 +193,26 @@ def test_batches_that_can_not_be_shared(data: str, told: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_steps(strategy: str, alone: Path, tmp_path: Path) -> None:
-    """Clipped, of several batches, by a schedule, from weights of another run; averaged where they are whole."""
+    """Clipped, of several batches, by a schedule, from weights of another run, and averaged."""
     (tmp_path / "net.yaml").write_text(NET)
     more = ["--clip-gradients", "0.3", "--accumulate", "2", "--schedule", "cosine warmup=3", "--weights", str(alone)]
-    more += ["--epochs", "3", "--optimizer", "sgd momentum=0.9", "--lr", "0.3"]
-    more += ["--ema", "0.8"] if strategy == "ddp" else []
+    more += ["--epochs", "3", "--optimizer", "sgd momentum=0.9", "--lr", "0.3", "--ema", "0.8"]
     arguments = [*ARGUMENTS[:-1], "alone", *more]
     assert command(*arguments, cwd=tmp_path).code == 0
     done = as_torchrun(3, run_rank, tmp_path, [*ARGUMENTS, *more, "--strategy", strategy])
     assert [each.code for each in done] == [0, 0, 0], done
+    check(tmp_path / "run", tmp_path / "alone")
+
+
+def test_an_average_goes_on_in_other_shards(tmp_path: Path) -> None:
+    """Of two processes that have halves of the weights, by three that have thirds, and by one that has all."""
+    (tmp_path / "net.yaml").write_text(NET)
+    more = ["--optimizer", "adam", "--lr", "0.05", "--ema", "0.8"]
+    assert command(*ARGUMENTS[:-1], "alone", *more, "--epochs", "4", cwd=tmp_path).code == 0
+    begin = [*ARGUMENTS, *more, "--epochs", "2", "--strategy", "fsdp"]
+    for size, arguments in ((2, begin), (3, ["train", "--resume", "run", "--epochs", "3"])):
+        done = as_torchrun(size, run_rank, tmp_path, arguments)
+        assert [each.code for each in done] == [0] * size, done
+    last = ["train", "--resume", "run", "--epochs", "4", "--devices", "1", "--strategy", "auto"]
+    assert command(*last, cwd=tmp_path).code == 0
     check(tmp_path / "run", tmp_path / "alone")

@@ -220,6 +220,7 @@ def pictures(text: str) -> dict[str, str]:
 def test_every_picture_is_there(trained: Path, whole: str) -> None:
     found = pictures(whole)
     expected = ["loss", "accuracy", "penalties", "penalty", "zeros", "sparsity", "graph", "calibration"]
+    expected += ["confusion"]
     expected += [f"weights_{name}" for name in ("conv.kernel", "hidden.kernel", "logits.kernel", "logits.bias")]
     expected += [f"activity_{name}" for name in ("conv", "pool", "flatten", "hidden", "logits")]
     assert set(found) == set(expected)
@@ -447,6 +448,24 @@ def test_the_worst_examples_and_the_calibration_are_shown(trained: Path, whole: 
     assert f"regularized: {findings.percent(kept['calibration']['error'])}" in whole
 
 
+def test_which_class_is_taken_for_which(trained: Path, run: Path, whole: str) -> None:
+    """Of few classes in a picture, a number in each cell that is not empty; of many in a table."""
+    kept = json.loads((trained / "held_out.json").read_text())["outputs"]["logits"]["confusion"]
+    counts = np.array(kept["counts"])
+    picture = pictures(whole)["confusion"]
+    shown = re.findall(r"<text[^>]*>([^<]*)</text>", picture)
+    names = [str(each) for each in range(10)]
+    assert sorted(shown) == sorted([*names, *names, *(str(each) for each in counts[counts > 0])])
+    assert f"{counts.trace()} of {counts.sum()} are right" in picture
+    assert len(re.findall("var\\(--accent\\); fill-opacity", picture)) >= 10
+    held_out = json.loads((run / "held_out.json").read_text())
+    held_out["outputs"]["logits"]["confusion"] = {"classes": [], "counts": [], "mistakes": [["a<b", "c", 1234, 5678]]}
+    (run / "held_out.json").write_text(json.dumps(held_out))
+    text = page([run])
+    assert "confusion" not in pictures(text)
+    assert re.search("a&lt;b</th><td>c</td><td>1,234</td><td>5,678</td>", text)
+
+
 # -- what is missing --------------------------------------------------------------------------------------------------
 
 
@@ -530,6 +549,12 @@ def test_a_spec_that_no_longer_compiles(run: Path) -> None:
         ("weights.safetensors", "nothing", "can't be read"),
         ("held_out.json", '{"outputs": {}}', "does not say what was held out"),
         ("held_out.json", '{"examples": 3, "outputs": {"a": {"calibration": [], "worst": [{}]}}}', "does not say"),
+        (
+            "held_out.json",
+            '{"examples": 3, "outputs": {"a": {"calibration": null, "worst": [], "confusion": {"classes": ["b", "c"], '
+            '"counts": [1, 2], "mistakes": []}}}}',
+            "does not say",
+        ),
         (
             "held_out.json",
             '{"examples": 3, "outputs": {"a": {"calibration": {"said": [1], "right": [], "counts": []}, "worst": []}}}',

@@ -572,6 +572,32 @@ def test_the_command(tmp_path: Path) -> None:
     assert (folder / "scores.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_folds_are_pruned_by_their_mean_so_far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a fold, by the median of what others had come to after as many; after the last one there is the score."""
+    seen: list[int] = []
+
+    def folded(spec: Any, options: Options, place: Path, *, parameters: Any, on_fold: Any, **_: Any) -> Any:
+        scores = [accuracy(parameters["strength"]) + each for each in (0.02, -0.02, 0.0, 0.0)]
+        runs = [SimpleNamespace(metrics={"held_out_accuracy": each, "held_out_loss": 1 - each}) for each in scores]
+        for count in range(1, 5):
+            seen.append(count)
+            on_fold(runs[:count])
+        return SimpleNamespace(figures={"held_out_accuracy": SimpleNamespace(deviation=np.std(scores, ddof=1))})
+
+    monkeypatch.setattr(searching, "png_and_svg", lambda *_: (b"", b""))
+    monkeypatch.setattr(searching.folding, "train", folded)
+    choices = "choices: [1e-2, 1e-3, 1e-1, 1e-4, 1e0, 1e1, 1e2]"
+    (tmp_path / "net.yaml").write_text(SPEC.replace("low: 1e-5, high: 1e-1, log: true", choices))
+    console = Console(file=io.StringIO(), width=200)
+    plan = Plan(trials=7, sampler="grid", pruner="median")
+    found = tune(tmp_path / "net.yaml", Options(data="wine", folds=4), plan, tmp_path / "study", console=console)
+    assert (found.values, found.score) == ({"strength": 1e-2}, pytest.approx(0.9))
+    assert seen == [1, 2, 3, 4] * 5 + [1] * 2  # the first five are those that others are compared with
+    printed = str(console.file.getvalue())  # type: ignore[attr-defined]  # a StringIO
+    assert f"pruned after 1 fold, at {accuracy(1e1) + 0.02:.4f}" in printed
+    assert "held-out accuracy 0.9000 ± 0.0163  best so far" in printed
+
+
 # -- options -----------------------------------------------------------------------------------------------------------
 
 
@@ -765,9 +791,9 @@ def options_of(command: str) -> set[str]:
 
 
 def test_tune_takes_what_train_takes() -> None:
-    """But for what is about one run, and its folder."""
+    """But for what is about one run and its folder, or about a draft."""
     assert options_of("train") - options_of("tune") == {
-        *("baseline", "devices", "strategy", "logger", "resume", "folds", "fold"),
+        *("baseline", "devices", "strategy", "logger", "resume", "fold", "draft", "force"),
     }
 
 

@@ -44,7 +44,8 @@ def with_options(command: Callable[..., None], *, is_for_trials: bool = False) -
             name: each for name, each in Option.all_of(cls).items() if not (is_for_trials and each.is_of_one_run)
         }
         groups[parameter.name] = cls, [*options]
-        parameters += [_parameter(cls, name, option) for name, option in options.items()]
+        hints = get_type_hints(cls)
+        parameters += [_parameter(cls, name, option, hints[name]) for name, option in options.items()]
 
     @functools.wraps(command)
     def called(**given: Any) -> None:
@@ -59,11 +60,11 @@ def with_options(command: Callable[..., None], *, is_for_trials: bool = False) -
     return called
 
 
-def _parameter(cls: type, name: str, option: Option) -> inspect.Parameter:
-    """A field as a parameter of a command."""
+def _parameter(cls: type, name: str, option: Option, hint: Any) -> inspect.Parameter:
+    """A field of this type as a parameter of a command."""
     default = getattr(cls, name)
     how = typer.Option(
-        f"--{name.replace('_', '-')}",
+        *(f"--{each.replace('_', '-')}" for each in (name, option.key) if each),
         help=option.help,
         min=option.least,
         max=option.most,
@@ -71,7 +72,6 @@ def _parameter(cls: type, name: str, option: Option) -> inspect.Parameter:
         show_default=default not in (None, ()),
         rich_help_panel=option.heading,
     )
-    hint = get_type_hints(cls)[name]
     kind: Any = Annotated[list[str] if get_origin(hint) is tuple else hint, how]  # typer has no options that are tuples
     default = [*default] if isinstance(default, tuple) else default
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)

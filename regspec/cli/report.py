@@ -15,7 +15,8 @@ from regspec.text.problems import needing
 @app.command(epilog="Example: `regspec report runs/digits_cnn -o report.html`")
 def report(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN…", help="Folders of runs; several are compared.", show_default=False)
+        list[Path],
+        typer.Argument(metavar="RUN…", help="Folders of runs, or of folds; several are compared.", show_default=False),
     ],
     output: Annotated[
         Path | None,
@@ -42,7 +43,7 @@ def plot(
         str | None,
         typer.Argument(
             metavar="[FIGURE]",
-            help="curves, terms, weights, sparsity, activities, calibration or graph; all of them when absent.",
+            help="curves, terms, weights, sparsity, activities, calibration, confusion or graph; all when absent.",
             show_default=False,
         ),
     ] = None,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from regspec.cli.application import Set, app, no_input, output_option, parameters
+from regspec.cli.application import Force, Set, app, no_input, output_option, parameters, write
 from regspec.cli.dotted import WithDots
 from regspec.cli.options import With, names_said, options_said, with_options
 from regspec.text.problems import needing
@@ -34,6 +34,13 @@ def train(
         Path | None,
         output_option("The run's folder; one of its own under runs when absent."),
     ] = None,
+    draft: Annotated[
+        bool,
+        typer.Option(
+            "--draft", help="Train nothing, but write a training file for the table of --data: printed, or to --output."
+        ),
+    ] = False,
+    force: Force = False,
 ) -> None:
     """Train a spec's model with its penalties, and keep spec, source, weights and metrics in a folder.
 
@@ -42,8 +49,12 @@ def train(
     whole epoch. A training file says what these options say: `regspec train net.yaml --with training.yaml --epochs 50`.
     On a table, for weights that are zero:
     `regspec train net.yaml --data prices.csv --target price --optimizer 'sgd momentum=0.9' --route l1=proximal`.
+    A first training file, with a line for each column: `regspec train --draft --data prices.csv -o training.yaml`.
     On many machines: `torchrun --nnodes 2 --nproc-per-node 8 … -m regspec train …`.
     """
+    if draft or force:
+        _draft(context, options, output, force=force)
+        return
     with needing("train", "train"):
         from regspec.training.loop import folding, run
         from regspec.training.runs.folder import FOLDS
@@ -56,6 +67,20 @@ def train(
         options, places = options_said(context, options, with_)
         train = folding.train if options.is_of_all_folds else run.train
         train(spec, options, output, parameters=parameters(set), places=places)
+
+
+def _draft(context: typer.Context, options: Options, output: Path | None, *, force: bool) -> None:
+    """Writes a first training file. Raises where something is said that is not for it."""
+    names = names_said(context)
+    if "draft" not in names:
+        raise typer.BadParameter("it is for the file of a --draft", param_hint="--force")
+    if others := [name for name in names if name not in ("draft", "data", "target", "output", "force")]:
+        name = "SPEC" if others[0] == "spec" else f"--{others[0].strip('_').replace('_', '-')}"
+        raise typer.BadParameter("a draft takes --data, --target and --output, and no spec", param_hint=name)
+    with needing("train --draft", "train"):
+        from regspec.training.data import drafting
+    text = drafting.draft(options.data, options.target, None if output is None else output.parent)
+    write(text, output, force=force, may_go=None)
 
 
 def _changes(context: typer.Context, options: Options) -> dict[str, Any]:

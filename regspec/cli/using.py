@@ -17,13 +17,13 @@ from rich.table import Table
 from regspec.cli.application import Force, Format, RunFolder, app, document_in, output_option, write
 from regspec.graph.loading import checked
 from regspec.text.problems import Problem, RegspecError, needing
+from regspec.training.options.options import Options
 from regspec.views.summary import plural
 
 if TYPE_CHECKING:
-    from regspec.training.runs.evaluating import OutputFigures
+    from regspec.training.runs.evaluating import Evaluation, OutputFigures
     from regspec.training.runs.trained import Run
 
-CONFUSED = 20  # classes in a matrix, at most
 SHOWN = 10  # rows of a table
 PLAIN: Any = {"highlight": False, "markup": False, "soft_wrap": True}
 
@@ -42,29 +42,73 @@ def evaluate(
     """Tell how well a run's model does on data: losses, figures of each output and class, a confusion matrix.
 
     Beside them stands what a constant answer would do: the most frequent class, or the mean. Of data that say
-    themselves what is held out, that counts. Classes are compared by their names in training.
+    themselves what is held out, that counts. Classes are compared by their names in training. Of a folder of folds
+    each example is told by the model that did not see it.
     """
+    with needing("evaluate", "train"):
+        from regspec.training.runs.folder import FOLDS, Folder
+    if (run / FOLDS).is_file():
+        _evaluate_folds(run, data, format_)
+        return
     trained = _loaded(run, "evaluate")
-    from regspec.training.runs.folder import Folder
-
     with _saying_strangers():
         found = trained.evaluate(data)
     facts = Folder(run).facts()
+    options = Options.of(facts["options"])
     if format_ == "json":
-        about = {"run": str(run), "epoch": int(trained.metrics["epoch"]), "data": data or facts["options"]["data"]}
+        about = {"run": str(run), "epoch": int(trained.metrics["epoch"]), "data": data or options.data}
         typer.echo(json.dumps({**about, "is_held_out": data is None, **found.as_dict()}, indent=1))
         return
     console = Console()
-    where = f"of {data}" if data is not None else f"held out of {facts['options']['data']}"
+    where = f"of {data}" if data is not None else f"held out of {options.data}"
+    if data is None and options.validation is not None:
+        where = f"of {options.validation}, which are held out"
     kept = f"epoch {trained.metrics['epoch']:g} of {facts['epochs']}"
     console.print(f"{run}, {kept}: {plural(found.examples, 'example', 'examples')} {where}", **PLAIN)
-    if data == facts["options"]["data"] and found.examples == facts["examples"] + facts["held_out"]:
+    if data == options.data and found.examples == facts["examples"] + facts["held_out"]:
         console.print(f"{facts['examples']} of them were trained on; without --data the others are evaluated", **PLAIN)
+    _print_figures(console, found)
+    _print_tables(console, found)
+
+
+def _evaluate_folds(folder: Path, data: str | None, format_: Format) -> None:
+    """Tells how well folds do on all examples, each told by the model that did not see it."""
+    from regspec.training.loop.epochs import shown
+    from regspec.training.runs.folds import load_folds
+
+    folds = load_folds(folder)
+    if data is not None:
+        what = "is a folder of folds, which are evaluated on what each of them held out"
+        hint = f"one of them, on other data: regspec evaluate {folds.runs[0].folder} --data {data}"
+        raise RegspecError(Problem(what, hint, str(folder)))
+    found = folds.evaluate()
+    source = folds.runs[0].known()[0]["options"]["data"]
+    if format_ == "json":
+        about = {"run": str(folder), "folds": len(folds.runs), "data": source}
+        typer.echo(json.dumps({**about, **found.as_dict()}, indent=1))
+        return
+    console, count = Console(), plural(found.pooled.examples, "example", "examples")
+    whose = f"{count} of {source}, each told by the model that did not see it"
+    console.print(f"{folder}, {len(folds.runs)} folds: {whose}", **PLAIN)
+    _print_figures(console, found.pooled)
+    for name, figures in found.figures.items():
+        for what, each in figures.items():
+            values = "  ".join(map(shown, each.folds))
+            console.print(f"{name} {what}: {shown(each.mean)} ± {shown(each.deviation)}  ({values})", **PLAIN)
+    _print_tables(console, found.pooled)
+
+
+def _print_figures(console: Console, found: Evaluation) -> None:
+    """Prints a line for each output, and the whole loss of several."""
     if len(found.outputs) > 1:
         console.print(f"loss {found.loss:.4g}", **PLAIN)
     for name, figures in found.outputs.items():
         scaled = " of scaled numbers" if figures.is_scaled else ""
         console.print(f"{name}: {figures.loss_name} {figures.loss:.4g}{scaled}; {_words(figures)}", **PLAIN)
+
+
+def _print_tables(console: Console, found: Evaluation) -> None:
+    """Prints the tables of each output, as wide as they are."""
     for name, figures in found.outputs.items():
         for table in _tables(name, figures):
             width = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
@@ -95,6 +139,7 @@ def _others(figures: OutputFigures, told: tuple[str, ...]) -> str:
 def _tables(name: str, figures: OutputFigures) -> list[Table]:
     """The figures of each class, and how often which is taken for which."""
     from regspec.report.plots import percent
+    from regspec.training.runs.confusing import FEW
 
     if not figures.classes:
         return []
@@ -102,10 +147,10 @@ def _tables(name: str, figures: OutputFigures) -> list[Table]:
     for head in ("", "precision", "recall", "count"):
         classes.add_column(head, justify="right" if head else "left")
     for each in figures.classes:
-        if each.count or each.precision or len(figures.classes) <= CONFUSED:
+        if each.count or each.precision or len(figures.classes) <= FEW:
             shares = (percent(each.precision), percent(each.recall) if each.count else "")
             classes.add_row(each.name, *shares, f"{each.count:,}")
-    if figures.confusion is None or len(figures.classes) > CONFUSED:
+    if figures.confusion is None or len(figures.classes) > FEW:
         return [classes]
     matrix = Table(title=f"{name}: confusion", title_justify="left")
     matrix.add_column("is / taken for")

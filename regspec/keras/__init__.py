@@ -4,7 +4,7 @@ It may import ``modules`` and what that may import; Keras itself only to verify.
 spec with notes, and to arrays by the names of torch's parameters. In the order in which a file goes through them
 (`porting` leads it):
 
-- ``archive``: the file, of which nothing is trusted; ``dialect``: how its words are to be read.
+- ``formats``: the file, of which nothing is trusted; ``dialect``: how its words are to be read.
 - ``older``: configs and arrays of Keras 1 and 2 as Keras 3 would write them.
 - ``reading``, ``nodes``, ``layers``, ``values``, ``quirks``: the config as a `Model` of entries; ``operations``: what
   is computed between layers; ``masks``: which must be named; ``text``: the spec. ``kinds`` looks up facts about

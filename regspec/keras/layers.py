@@ -86,7 +86,7 @@ def layer_of(item: Mapping[str, Any], dialect: Dialect, notes: Notes) -> dict[st
         return {kind: {**fields, "trainable": False} if dialect.is_frozen else fields}
     config = quirks.heeded(class_name, item.get("config") or {}, dialect, notes)
     cls = kind_of(class_name)
-    if cls is None or (is_foreign(item) and class_name in BUILT_IN.union(CLASSES)):
+    if cls is None or (is_foreign(item) and class_name in (*BUILT_IN, *CLASSES)):
         raise UnportedError(f"no kind ports the class {_whose(item)}")
     fields = _fields_of(cls, class_name, config, dialect, notes)
     if (precision := _precision(class_name, config, dialect, notes)) != dialect.dtype:

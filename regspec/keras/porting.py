@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from regspec.code.shapes import DataFormat
 from regspec.graph.loading import graph_of, loads
 from regspec.graph.network import Graph
-from regspec.keras import archive, masks, ranks
+from regspec.keras import masks, ranks
 from regspec.keras.arrays import Account
 from regspec.keras.conversion.converting import Wanted, converted
 from regspec.keras.dialect import Dialect
+from regspec.keras.formats import reading
+from regspec.keras.formats.archive import Archive
 from regspec.keras.models import Model, with_configs
 from regspec.keras.notes import Notes
 from regspec.keras.older import keras1, keras2, legacy, theano
@@ -157,7 +159,7 @@ def port(
         >>> model(torch.zeros(2, 13)).shape
         torch.Size([2, 3])
     """
-    stored = archive.read(Path(path), None if weights is None else Path(weights))
+    stored = reading.read(Path(path), None if weights is None else Path(weights))
     notes = Notes()
     dialect = Dialect.of(stored.version, stored.config)
     dialect = changed(
@@ -224,7 +226,7 @@ def port(
     )
 
 
-def _backend_of(stored: archive.Archive, dialect: Dialect, given: str | None) -> str | None:
+def _backend_of(stored: Archive, dialect: Dialect, given: str | None) -> str | None:
     """The backend that trained a file: as it or its weights say, or as it is given.
 
     Raises:
@@ -248,7 +250,7 @@ def _backend_of(stored: archive.Archive, dialect: Dialect, given: str | None) ->
 DAMAGE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError)
 
 
-def _model_in(stored: archive.Archive, dialect: Dialect, notes: Notes) -> tuple[dict[str, Any], Dialect, Model]:
+def _model_in(stored: Archive, dialect: Dialect, notes: Notes) -> tuple[dict[str, Any], Dialect, Model]:
     """A file's config in the form of Keras 3, its dialect, as the whole config tells it, and the model in it.
 
     Raises:
@@ -294,7 +296,7 @@ def _remark(imports: Sequence[str]) -> str:
 
 
 def _arrays(
-    model: Model, graph: Graph, config: Mapping[str, Any], stored: archive.Archive, dialect: Dialect
+    model: Model, graph: Graph, config: Mapping[str, Any], stored: Archive, dialect: Dialect
 ) -> tuple[dict[WeightPath, NDArray[np.generic]], Account | None]:
     """The arrays of a model by the ways to its weights, and the account of the file's. Raises `RegspecError`."""
     arrays, found = constants_of(model), stored.arrays
@@ -334,7 +336,7 @@ def _with_settled_masks(model: Model, dialect: Dialect, settings: Mapping[str, s
     return settled
 
 
-def _renewed(stored: archive.Archive, dialect: Dialect, notes: Notes) -> dict[str, Any]:
+def _renewed(stored: Archive, dialect: Dialect, notes: Notes) -> dict[str, Any]:
     """A file's config in the form of Keras 3."""
     layers = [layer for layer in layers_in(stored.config) if layer["class_name"] != "InputLayer"]
     counts = Counter(layer.get("shared_object_id") for layer in layers)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from regspec.code.shapes import DataFormat, Precision
-from regspec.keras import archive
 from regspec.keras.dialect import Dialect, values_under
+from regspec.keras.formats.archive import Archive
 from regspec.keras.kinds import kind_of
 from regspec.keras.notes import Notes
 from regspec.keras.older import keras2
@@ -50,7 +50,7 @@ def layers_in(config: Any) -> list[Any]:
     ]
 
 
-def reduction_in(stored: archive.Archive, dialect: Dialect) -> str:
+def reduction_in(stored: Archive, dialect: Dialect) -> str:
     """Whether the version that wrote a file divided activity penalties by the batch size."""
     if not any(value is not None for value in values_under(stored.config, "activity_regularizer")):
         return "mean"

@@ -1,16 +1,11 @@
 """One class a kind, by family; ``operations`` are those that Keras has functions for, and no layers.
 
 It may import ``language``, ``code`` and ``text``. What passes through: the fields of a layer and the tensors that it
-takes, to shapes, weights and the expression that computes it. Importing the package fills the table of kinds.
+takes, to shapes, weights and the expression that computes it. A family is imported when one of its kinds is named;
+``index``, which is generated, says which kinds each has.
 """
-
-from importlib import import_module
-from pkgutil import walk_packages
 
 from regspec.layers.kinds import KINDS, find_kind
 from regspec.layers.layer import Layer
-
-for _module in walk_packages(__path__, f"{__name__}."):
-    import_module(_module.name)
 
 __all__ = ["KINDS", "Layer", "find_kind"]

@@ -15,11 +15,10 @@ from regspec.code.expressions import Expression, Module, call, unless
 from regspec.code.shapes import DataFormat, Shape, ShapeError, Symbol
 from regspec.language.fields import Count, Number, Positive, Sequence, Size, Sizes
 from regspec.layers.dropout import Noise
-from regspec.layers.families import Elementwise, Spatial
+from regspec.layers.families import Elementwise, Moved, Spatial
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Layer
 from regspec.layers.preprocessing import Sized
-from regspec.layers.reshaping import Moved
 
 
 class Bounds:

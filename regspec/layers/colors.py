@@ -19,10 +19,9 @@ from regspec.layers.augmentation import (
     Signed,
     Valued,
 )
-from regspec.layers.families import LastInKeras
+from regspec.layers.families import LastInKeras, Moved
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Layer
-from regspec.layers.reshaping import Moved
 
 
 class Colored(Layer):

@@ -13,11 +13,9 @@ from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import Count, Fraction, NotNegative, Size
 from regspec.language.fields import Sequence as SequenceField
 from regspec.language.regularizers import L1L2, Regularizer, RegularizerField
-from regspec.layers.families import Elementwise, Spatial
+from regspec.layers.families import Elementwise, Moved, Sequential, Spatial, named_together
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Layer
-from regspec.layers.merging import named_together
-from regspec.layers.reshaping import Moved, Sequential
 
 NoiseShape = Annotated[tuple[Size | None, ...], SequenceField]
 

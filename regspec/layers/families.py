@@ -26,6 +26,24 @@ def spread(mask: Symbol, x: Symbol) -> Expression:
     return lying.method("unsqueeze", -1 if feature == x.rank - 1 else feature)
 
 
+def named_together(*xs: Symbol) -> str:
+    """Several tensors for a message; where they are counted in several ways, in Keras's one."""
+    if len({x.spec_order for x in xs if x.rank == xs[0].rank}) == 1:
+        return " and ".join(x.named for x in xs)
+    return " and ".join(f"'{x.source}' {text(x.logical)}" for x in xs) + ", features or channels last"
+
+
+class Moved(Layer):
+    """A layer whose output has the type of its inputs."""
+
+    @property
+    def takes_integers(self) -> bool:
+        return True
+
+    def output_dtype(self, x: Symbol, *others: Symbol) -> str:
+        return next((each.dtype for each in (x, *others) if each.is_floating), x.dtype)
+
+
 class Elementwise(Layer):
     """A layer that computes each number of its output from the numbers at the same place: any order of axes will do."""
 
@@ -191,6 +209,7 @@ class Spatial(Layer):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **keywords: Any) -> None:
+        super().__pydantic_init_subclass__(**keywords)
         rank = getattr(cls, "spatial_rank", None)
         if rank is not None:
             cls.takes = (
@@ -216,3 +235,10 @@ class LastInKeras(Spatial):
 
     def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
         return {**super().keras_fields(*xs), "data_format": None}
+
+
+class Sequential(LastInKeras):
+    """A layer along steps, which has no data_format in Keras."""
+
+    spatial_rank = 1
+    own_fields = frozenset({"data_format"})

@@ -1,18 +1,56 @@
-"""The table of kinds: the layers and operations that specs may name."""
+"""The table of kinds: the layers and operations that specs may name. A kind is made when it is asked for.
+
+Making all takes longer than what `regspec check` does with them. The other way that was weighed, reading the sources of
+the families for what they declare, needs no table that is generated, but sources beside the code.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from functools import cache
+from importlib import import_module
 from types import NoneType, UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from regspec.language.registration import load_entry_points
+from regspec.layers.index import FAMILIES
 from regspec.layers.layer import FIRST, Layer
 
-KINDS: dict[str, type[Layer]] = {}
-BUILT_IN: set[str] = set()  # the kinds of this package, under whose names users can't register classes
-OPERATIONS: set[str] = set()  # the built-in kinds that are operations in Keras, and no layers
+
+class Kinds(MutableMapping[str, type[Layer]]):
+    """Kinds by their names: those of this package, whose families are imported when one is asked for, and others."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, type[Layer]] = {}
+        self._names = dict.fromkeys(BUILT_IN)
+
+    def __getitem__(self, name: str) -> type[Layer]:
+        if name in BUILT_IN and name not in self._made:
+            import_module(f"regspec.layers.{BUILT_IN[name]}")
+        return self._made[name]
+
+    def __setitem__(self, name: str, cls: type[Layer]) -> None:
+        self._made[name] = cls
+        self._names[name] = None
+
+    def __delitem__(self, name: str) -> None:
+        del self._made[name], self._names[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+# the kinds of this package, under whose names users can't register classes, and the modules that have them
+BUILT_IN = {name: family for family, names in FAMILIES.items() for name in names.split()}
+# the built-in kinds that are operations in Keras, and no layers
+OPERATIONS = frozenset(name for name, family in BUILT_IN.items() if family.startswith("operations."))
+KINDS = Kinds()
 
 L = TypeVar("L", bound=type[Layer])
 
@@ -55,13 +93,11 @@ def _types(annotation: Any) -> Iterator[Any]:
 def kind(cls: L) -> L:
     """Adds a kind to the language, under its class's name; a decorator."""
     add_kind(cls.__name__, cls)
-    BUILT_IN.add(cls.__name__)
     return cls
 
 
 def operation(cls: L) -> L:
     """Adds a kind that is an operation in Keras, and no layer; a decorator."""
-    OPERATIONS.add(cls.__name__)
     cls.is_in_keras = False
     cls.keras_operation = cls.keras_operation or "numpy"
     return kind(cls)

@@ -13,20 +13,12 @@ from regspec.code.axes import Order
 from regspec.code.expressions import Binary, Expression, Value, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import Axes, Axis
-from regspec.layers.families import Elementwise, spread
+from regspec.layers.families import Elementwise, Moved, named_together, spread
 from regspec.layers.following import order_of_product
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Layer
 from regspec.layers.operations.arithmetic import Pair, as_number
 from regspec.layers.operations.operands import dtypes, promoted, value
-from regspec.layers.reshaping import Moved
-
-
-def named_together(*xs: Symbol) -> str:
-    """Several tensors for a message; where they are counted in several ways, in Keras's one."""
-    if len({x.spec_order for x in xs if x.rank == xs[0].rank}) == 1:
-        return " and ".join(x.named for x in xs)
-    return " and ".join(f"'{x.source}' {shapes.text(x.logical)}" for x in xs) + ", features or channels last"
 
 
 class Merge(Moved, Elementwise):

@@ -15,10 +15,9 @@ from regspec.code.expressions import Expression, Module, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import Axes, Number, Sequence, Size
 from regspec.layers.embedding import indices
-from regspec.layers.families import Elementwise, Spatial, spec_axes
+from regspec.layers.families import Elementwise, Moved, Spatial, spec_axes
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Layer, Weight
-from regspec.layers.reshaping import Moved
 
 
 def _numbers(value: Any) -> Any:

@@ -14,21 +14,9 @@ from regspec.code.expressions import Expression, Module, call
 from regspec.code.shapes import DataFormat, Shape, ShapeError, Symbol, text
 from regspec.language.fields import Count, Meanings, Sequence, Size, Sizes, check_meanings
 from regspec.layers.convolution import compact
-from regspec.layers.families import LastInKeras, Spatial
+from regspec.layers.families import Moved, Sequential, Spatial
 from regspec.layers.following import order_after
 from regspec.layers.kinds import kind
-from regspec.layers.layer import Layer
-
-
-class Moved(Layer):
-    """A layer whose output has the type of its inputs."""
-
-    @property
-    def takes_integers(self) -> bool:
-        return True
-
-    def output_dtype(self, x: Symbol, *others: Symbol) -> str:
-        return next((each.dtype for each in (x, *others) if each.is_floating), x.dtype)
 
 
 @kind
@@ -343,13 +331,6 @@ class UpSampling3D(UpSampling):
     """Volumes enlarged by repeating voxels."""
 
     spatial_rank = 3
-
-
-class Sequential(LastInKeras):
-    """A layer along steps, which has no data_format in Keras."""
-
-    spatial_rank = 1
-    own_fields = frozenset({"data_format"})
 
 
 @kind

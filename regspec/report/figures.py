@@ -9,6 +9,7 @@ from itertools import cycle
 
 import numpy as np
 
+from regspec.report.matrices import matrix_panel
 from regspec.report.plots import (
     Bar,
     Curve,
@@ -173,6 +174,23 @@ def calibration(runs: Sequence[Recorded]) -> list[Panel]:
     return found
 
 
+def confusion(runs: Sequence[Recorded]) -> list[Panel]:
+    """Which class is taken for which by each output, of held-out examples; not of a run's twin."""
+    found = []
+    outputs = dict.fromkeys(name for run in runs for name in run.held_out.confusions)
+    for output in outputs:
+        for run in runs:
+            known = run.held_out.confusions.get(output)
+            if known is None or not known.classes:
+                continue
+            of = f" of {output}" * (len(outputs) > 1) + f", {run.name}" * (len(runs) > 1)
+            right = f"{int(known.counts.trace()):,} of {int(known.counts.sum()):,} are right."
+            text = f"How often a class (row) is taken for each class (column). {right}"
+            name = f"confusion_{output}" if len(outputs) > 1 else "confusion"
+            found.append(matrix_panel(name, f"Confusion{of}", text, known.classes, known.counts))
+    return found
+
+
 def graph(runs: Sequence[Recorded]) -> list[Panel]:
     """The graph of each run's model. Raises `RegspecError` where there is no graphlay to place it."""
     with needing("the figure 'graph'", "report"):  # here, because a notebook shows curves without it
@@ -187,6 +205,7 @@ FIGURES: dict[str, Callable[[Sequence[Recorded]], list[Panel]]] = {
     "sparsity": sparsity,
     "activities": activities,
     "calibration": calibration,
+    "confusion": confusion,
     "graph": graph,
 }
 

@@ -172,6 +172,16 @@ def worst(run: Recorded) -> list[tuple[str, Table]]:
     return found
 
 
+def mistakes(run: Recorded) -> list[tuple[str, Table]]:
+    """For each output of many classes, by its name, a table of what is most often taken for something else."""
+    head = ["is", "taken for", "how often", "of"]
+    return [
+        (output, Table(head, [[is_, said, f"{count:,}", f"{of:,}"] for is_, said, count, of in known.mistakes]))
+        for output, known in run.held_out.confusions.items()
+        if known.mistakes
+    ]
+
+
 def account(run: Recorded) -> str:
     """What was trained on what, and what the penalties did, in a few sentences."""
     about, data = run.about, options_of(run).get("data")

@@ -1,4 +1,4 @@
-"""What a run has kept of its held-out examples: how far its probabilities can be believed, and its worst examples."""
+"""What a run has kept of its held-out examples: calibration, which class is taken for which, and the worst of them."""
 
 from __future__ import annotations
 
@@ -35,6 +35,18 @@ class Bad:
     probability: float | None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Confusion:
+    """How often a class (row) is taken for each class (column); of many classes, the most frequent mistakes instead.
+
+    A mistake is the class that it is, that which it is taken for, how often, and of how many of the class.
+    """
+
+    classes: tuple[str, ...]
+    counts: Numbers
+    mistakes: tuple[tuple[str, str, int, int], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class HeldOut:
     """What is known of held-out examples, by outputs."""
@@ -42,6 +54,7 @@ class HeldOut:
     examples: int = 0  # that were looked at
     data: str | None = None  # by which data are told from others
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)
+    confusions: Mapping[str, Confusion] = field(default_factory=dict)
     worst: Mapping[str, tuple[Bad, ...]] = field(default_factory=dict)
 
 
@@ -55,6 +68,7 @@ def held_out_of(read: Mapping[str, Any], path: str) -> HeldOut:
             int(read["examples"]),
             read.get("data"),
             {name: _calibration(each["calibration"]) for name, each in outputs.items() if each["calibration"]},
+            {name: _confusion(each["confusion"]) for name, each in outputs.items() if each.get("confusion")},
             {name: tuple(map(_bad, each["worst"])) for name, each in outputs.items() if each["worst"]},
         )
     except (KeyError, TypeError, ValueError, AttributeError):
@@ -66,6 +80,14 @@ def _calibration(read: Mapping[str, Any]) -> Calibration:
     if not said.shape == right.shape == counts.shape or said.ndim != 1:
         raise ValueError
     return Calibration(said, right, counts, float(read["error"]))
+
+
+def _confusion(read: Mapping[str, Any]) -> Confusion:
+    classes, counts = tuple(map(str, read["classes"])), np.asarray(read["counts"], dtype=np.float64)
+    if classes and counts.shape != (len(classes), len(classes)):
+        raise ValueError
+    mistakes = tuple((str(is_), str(said), int(count), int(of)) for is_, said, count, of in read["mistakes"])
+    return Confusion(classes, counts, mistakes)
 
 
 def _bad(read: Mapping[str, Any]) -> Bad:

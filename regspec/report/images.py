@@ -21,7 +21,7 @@ SHARPNESS = 144  # pixels an inch, of PNG
 
 
 def image(folder: Path, name: str, format: str = "png") -> bytes:  # noqa: A002  # as the option is named
-    """A figure of the run in a folder: curves, terms, weights, sparsity, activities, calibration or graph.
+    """A figure of the run in a folder: curves, terms, weights, sparsity, activities, calibration, confusion or graph.
 
     Raises:
         RegspecError: where there is no such figure or format, the run has nothing to draw in it, or is none.

@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 from regspec.graph.network import BlockNode, Graph
 from regspec.report import figures, findings, style
 from regspec.report.drawing import panel as drawn
+from regspec.report.folded import read_folded, unfolded
 from regspec.report.runs import Recorded, read_runs
 from regspec.report.style import Panel
 from regspec.text.seals import BLANK, sealed
@@ -34,12 +35,13 @@ class Picture:
 
 
 def page(folders: Sequence[Path]) -> str:
-    """The HTML text of a page on the runs in these folders.
+    """The HTML text of a page on the runs in these folders, and on those of the folds in one that has some.
 
     Raises:
         RegspecError: where a folder is no run's, or a file in it can't be read.
     """
-    runs = read_runs(list(folders))
+    runs = read_runs(unfolded(folders))
+    folded = read_folded(folders, runs)
     numbers = count(1)
 
     def pictures(make: Callable[[Sequence[Recorded]], list[Panel]] | list[Panel], *of: Recorded) -> list[Picture]:
@@ -66,6 +68,7 @@ def page(folders: Sequence[Path]) -> str:
     text = environment.get_template("page.html").render(
         seal=BLANK,
         runs=runs,
+        folded=folded,
         names={run.name: str(run.about.get("spec") or run.name) for run in runs},
         colours=style.COLOURS,
         pictures=pictures,

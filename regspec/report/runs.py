@@ -133,7 +133,7 @@ def _read(folder: Path, name: str) -> Recorded:
         epochs = np.arange(1.0, 1 + len(epochs))
     if broken := [column for column, values in metrics.items() if column in LOSSES and not np.isfinite(values).all()]:
         missing.append(f"The numbers of {', '.join(broken)} are not finite everywhere; curves leave such epochs out.")
-    about = _json(folder / "run.json")
+    about = read_json(folder / "run.json")
     if not about:
         missing.append("There is no run.json, so the options and versions of this run are not known.")
     (initial, _), (weights, kept) = (_weights(folder / f"{each}.safetensors") for each in ("initial", "weights"))
@@ -163,7 +163,7 @@ def _read(folder: Path, name: str) -> Recorded:
         initial=initial,
         weights=weights,
         activities=activities,
-        held_out=held_out_of(_json(folder / HELD_OUT), str(folder / HELD_OUT)),
+        held_out=held_out_of(read_json(folder / HELD_OUT), str(folder / HELD_OUT)),
         baseline=_read(baseline, "without regularization") if (baseline / METRICS).is_file() else None,
         is_twin=whole.name == "baseline" and (whole.parent / METRICS).is_file(),
         missing=tuple(missing),
@@ -202,7 +202,7 @@ def _number(text: str) -> float:
         return math.nan
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     """The mapping in a file; empty where there is no file."""
     text = _text(path)
     try:
@@ -216,7 +216,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _activities(path: Path) -> dict[str, Activity]:
     found = {}
-    for layer, each in _json(path).items():
+    for layer, each in read_json(path).items():
         try:
             edges, counts = (np.asarray(each[key], dtype=np.float64) for key in ("edges", "counts"))
             zeros = float(each.get("zeros", math.nan))

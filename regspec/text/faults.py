@@ -60,9 +60,13 @@ def problems(
     """
     errors = [error for error in errors if error["input"] is not UNKNOWN]
     is_cut = any(error.get("ctx", {}).get("hint") == IN_BRACES for error in errors)
-    misspelt = {near_field(str(error["loc"][-1]), known) for error in errors if error["type"] == "extra_forbidden"}
+    misspelt = {
+        (*error["loc"][:-1], near_field(str(error["loc"][-1]), known))
+        for error in errors
+        if error["type"] == "extra_forbidden"
+    }
     for error in errors:
-        if error["type"] == "missing" and len(error["loc"]) == 1 and error["loc"][0] in misspelt:
+        if error["type"] == "missing" and error["loc"] in misspelt:
             continue  # it is given under a misspelt name, which is reported by itself
         if error["type"] == "too_short" and _is_long_enough(error, errors):
             continue

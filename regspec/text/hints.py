@@ -92,7 +92,6 @@ _SYNONYMS = {
     "bias_regularizer": ("bias",),
     "activity_regularizer": ("activity",),
     **dict.fromkeys(("learning_rate", "learningrate"), ("lr",)),
-    "early_stopping": ("patience",),
     **dict.fromkeys(("validation_data", "val", "valid", "held_out"), ("validation", "value")),
     **dict.fromkeys(("file", "source", "data"), ("train",)),
 }

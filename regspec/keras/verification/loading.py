@@ -13,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from regspec.graph.network import BlockNode, Graph
-from regspec.keras import archive
+from regspec.keras.formats import reading
 from regspec.keras.older import theano
 from regspec.keras.verification.backends import differs_on_torch
 from regspec.keras.verification.original import KerasError, Original, UnverifiedError, first_sentence
@@ -45,7 +45,7 @@ def original_of(provenance: Provenance, graph: Graph) -> Original:
     if foreign := sorted(_foreign(provenance.config)):
         raise UnverifiedError(f"Keras is not asked to load {', '.join(foreign)}: not its own, or code in the file")
     try:
-        stored = archive.read(provenance.path, provenance.weights)
+        stored = reading.read(provenance.path, provenance.weights)
         if stored.arrays is not None:
             stored.arrays.check()
     except RegspecError as error:

@@ -11,12 +11,12 @@ from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Part, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol, windowed
 from regspec.language.fields import Axes, Axis, Number, Positive, Sequence, Size
+from regspec.layers.families import Moved
 from regspec.layers.following import order_without
 from regspec.layers.kinds import operation
 from regspec.layers.layer import KerasCall, Layer
 from regspec.layers.operations.operands import MAX_NUMBERS, cast, made, promoted, value
 from regspec.layers.operations.reductions import inner_dimension, keras_dimension, shown
-from regspec.layers.reshaping import Moved
 
 
 class Along(Moved):

@@ -9,10 +9,9 @@ from pydantic import Field
 from regspec.code.expressions import Binary, Expression, call
 from regspec.code.shapes import Dtype, Shape, ShapeError, Symbol
 from regspec.language.fields import Number
-from regspec.layers.families import Elementwise
+from regspec.layers.families import Elementwise, Moved
 from regspec.layers.kinds import operation
 from regspec.layers.operations.operands import Inline, cast, made, promoted, value
-from regspec.layers.reshaping import Moved
 
 
 class Function(Elementwise):

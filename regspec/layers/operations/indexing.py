@@ -12,12 +12,12 @@ from regspec.code.axes import Order
 from regspec.code.expressions import Binary, Expression, Listed, call, unless
 from regspec.code.shapes import Dtype, Shape, ShapeError, Symbol
 from regspec.language.fields import MAX_SIZE, Axis, Size
+from regspec.layers.families import Moved
 from regspec.layers.following import order_after, order_with_new
 from regspec.layers.kinds import operation
 from regspec.layers.layer import KerasCall, Layer
 from regspec.layers.operations.operands import Inline, cast, flat, shape_of, value
 from regspec.layers.operations.reductions import inner_dimension, shown
-from regspec.layers.reshaping import Moved
 
 MAX_KEYS = 64
 SHORT = 8  # indices that are written where they are used; more are held as a tensor

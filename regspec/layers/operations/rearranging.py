@@ -12,12 +12,13 @@ from regspec.code.axes import Order
 from regspec.code.expressions import OMIT, Expression, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol, text
 from regspec.language.fields import MAX_SIZE, Axes, Axis, Count, OneOrMore, Sequence
+from regspec.layers.families import Moved
 from regspec.layers.following import order_after, order_without
 from regspec.layers.kinds import operation
 from regspec.layers.layer import KerasCall
 from regspec.layers.operations.operands import MAX_NUMBERS, promoted, value
 from regspec.layers.operations.reductions import inner_dimension, shown
-from regspec.layers.reshaping import Moved, tuples
+from regspec.layers.reshaping import tuples
 
 
 class Rearranged(Moved):

@@ -10,10 +10,10 @@ from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Part, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import Axes, Fraction, Number
+from regspec.layers.families import Moved
 from regspec.layers.following import order_without
 from regspec.layers.kinds import operation
 from regspec.layers.operations.operands import cast, made
-from regspec.layers.reshaping import Moved
 
 
 def inner_dimension(axis: int, x: Symbol) -> int:

@@ -158,7 +158,7 @@ def no_number(column: polars.Series, is_word: polars.Series) -> tuple[str, str]:
     """What is wrong with a column of which some values are no numbers, and what makes numbers of such ones."""
     words, given, name = column.filter(is_word), column.drop_nulls(), f"--columns.{column.name}"
     what = f"has '{words[0]}', which is no number,"
-    if all(_date(each) is not None for each in words):
+    if all(date_of(each) is not None for each in words):
         return what, f"{name}.date '[year, month]' makes numbers of dates"
     if float(texts.words_of(words).list.len().median() or 0) >= MANY_WORDS:  # type: ignore[arg-type]  # of numbers
         return what, f"{name}.text '{{length: 100}}' makes numbers of its words, for an Embedding"
@@ -218,7 +218,7 @@ def _dates(column: polars.Series, where: Any) -> polars.Series:
 
     time = pl.Datetime("us")
     if column.dtype == pl.String:
-        made = pl.Series(column.name, [None if each is None else _date(each) for each in column], time)
+        made = pl.Series(column.name, [None if each is None else date_of(each) for each in column], time)
         hint = "dates are as 2024-01-31, 2024-01-31 18:30 or 2024-01-31T18:30:00+01:00"
         where(made.is_null() & column.is_not_null(), "has a value that is no date,", hint)
         return made
@@ -227,7 +227,8 @@ def _dates(column: polars.Series, where: Any) -> polars.Series:
     return column.cast(time)
 
 
-def _date(text: str) -> datetime | None:
+def date_of(text: str) -> datetime | None:
+    """The date of a text in ISO 8601, in UTC where it has a zone; None where it is none."""
     try:
         read = datetime.fromisoformat(text)
         return read if read.tzinfo is None else read.astimezone(UTC).replace(tzinfo=None)

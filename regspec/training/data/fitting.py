@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,11 +13,13 @@ from regspec.code.expressions import CASTS, Method
 from regspec.code.shapes import Symbol, text
 from regspec.graph.network import Graph
 from regspec.targets.torch.program import Program, block_of, program_of
-from regspec.text.problems import Problem, RegspecError
+from regspec.text.problems import Problem, Problems, RegspecError
 from regspec.training.data.arrays import Arrays
 from regspec.training.data.images import Files
 from regspec.training.data.wanted import Array, Columns, Wanted
+from regspec.views.summary import plural
 
+SHOWN = 24  # columns in a message
 # methods of a tensor that keep its numbers, and at most move them
 MOVES = {"reshape", "permute", "unsqueeze", "squeeze", "flatten", "long", "int", *CASTS.values()}
 
@@ -54,6 +56,28 @@ def fitted_inputs(
         _fitted(shaped(arrays[x.source], x, source), x, own, source, rows)
         for x, own in zip(graph.inputs, bounds, strict=True)
     )
+
+
+def check_widths(part: Arrays, graph: Graph, source: str) -> None:
+    """Raises `RegspecError` where columns give more or fewer numbers than an input takes: with what each of them gives.
+
+    How many words a column has is known once it is fitted, so that nobody can count it before.
+    """
+    columns, problems = part.columns, Problems()
+    for x in graph.inputs if columns is not None else ():
+        array = part.inputs[x.source]
+        try:
+            shaped(array, x, source)
+        except RegspecError as error:
+            assert columns is not None
+            widths = [(name, columns.widths.get(name, 1)) for name in columns.inputs.get(x.source, ())]
+            shown = ", ".join(f"{name} {width}" for name, width in widths[:SHOWN])
+            total, of = array.shape[1], plural(len(widths), "column", "columns")
+            given = f"{total} numbers from {of}: {shown}{', …' * (len(widths) > SHOWN)}"
+            fits = f"; shape: [{total}] takes them" if len(x.spec_shape) == 2 else ""
+            problems.extend(replace(each, hint=f"{given}{fits}") for each in error.problems)
+    if problems:
+        raise RegspecError(problems)
 
 
 def check_codes(columns: Columns | None, graph: Graph, source: str) -> None:

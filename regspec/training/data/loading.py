@@ -17,7 +17,7 @@ from regspec.training.data import arrays, images, lazy, mapped, memory, pictures
 from regspec.training.data.columns import Fitted
 from regspec.training.data.division import Fold, division
 from regspec.training.data.examples import Data, InMemory
-from regspec.training.data.fitting import check_codes, fitted_inputs, goal_in
+from regspec.training.data.fitting import check_codes, check_widths, fitted_inputs, goal_in
 from regspec.training.data.streams import Stream
 from regspec.training.data.targets import fitted_target
 from regspec.training.data.wanted import Columns, Names, Wanted, wanted_outputs
@@ -110,6 +110,8 @@ def load_data(
     made = _with_inputs(stored, rows[0])
     targets = tuple(target.scaled(tensors[0][rows[0]]) for tensors, target in fitted)
     first = made[0].arrays if isinstance(made[0], mapped.Mapped) else made[0]
+    if isinstance(first, arrays.Arrays):
+        check_widths(first, graph, source)
     check_codes(first.columns if isinstance(first, arrays.Arrays) else None, graph, source)
     examples = [
         lazy.Lazy.of(part, graph, targets).checked()

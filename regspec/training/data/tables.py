@@ -61,7 +61,8 @@ class Tabular(Arrays):
         if is_known:
             tell_strangers(fits, {name: fits[name].strangers(arrays[name]) for name in arrays if name in fits})
         inputs = {name: _side_by_side(arrays, own) for name, own in self.columns.inputs.items()}
-        columns = replace(self.columns, fitted=tuple(fits.values()))
+        widths = {name: 1 if each.ndim == 1 else each.shape[1] for name, each in arrays.items()}
+        columns = replace(self.columns, fitted=tuple(fits.values()), widths=widths)
         return Arrays(inputs, self.targets, columns, self.weights, self.groups, (self.table.unit, self.table.places))
 
     def _in_files(
@@ -78,7 +79,7 @@ class Tabular(Arrays):
         if problems:
             raise RegspecError(problems)
 
-        strangers = Counter[str]()
+        strangers, widths = Counter[str](), dict[str, int]()
 
         def numbers(names: Sequence[str], start: int, part: polars.DataFrame) -> Array:
             chunk = Table(table.path, part, table.unit, range(start + 1, start + 1 + len(part)))
@@ -87,6 +88,7 @@ class Tabular(Arrays):
             except RegspecError as error:
                 raise RegspecError(_as_known(chunk.placed(error), is_known)) from None
             strangers.update({n: fits[n].strangers(each) for n, each in zip(names, found, strict=True) if n in fits})
+            widths.update({n: 1 if each.ndim == 1 else each.shape[1] for n, each in zip(names, found, strict=True)})
             return np.column_stack(found)
 
         inputs = {}
@@ -96,7 +98,7 @@ class Tabular(Arrays):
             inputs[name] = frame.written(own, partial(numbers, own), dtype, table.path)
         if is_known:
             tell_strangers(fits, strangers)
-        known = replace(columns, fitted=tuple(fits.values()))
+        known = replace(columns, fitted=tuple(fits.values()), widths=widths)
         where = table.unit, table.places
         return Mapped(Arrays(inputs, self.targets, known, self.weights, self.groups, where), table.path)
 
@@ -230,12 +232,18 @@ def _by_output(
         raise RegspecError(_no_column(unknown[0], names, path))
     left = _left(names, said)
     own_inputs = {x.source for x in graph.inputs} - {*names}  # which a target may be, too
+    marked = [name for name in said if said[name].target]
     found = {
-        each.name: _goals(each, left if each.said.target is None else names, path, is_only=len(wanted) == 1)
+        each.name: _goals(each, left if each.said.target is None else names, path, marked, is_only=len(wanted) == 1)
         for each in wanted
         if each.said.target not in own_inputs
     }
-    if twice := [(output, name) for output, own in found.items() for name in own if name in said]:
+    if idle := [name for name in marked if not any(name in own for own in found.values())]:
+        outputs = ", ".join(each.name for each in wanted) or "none"
+        what = f"column '{idle[0]}' is said to be a target, but no output learns it"
+        hint = f"those that learn: {outputs}; --outputs.OUTPUT.target {idle[0]} says which"
+        raise RegspecError(Problem(what, hint, path=path))
+    if twice := [(output, n) for output, own in found.items() for n in own if n in said and not said[n].target]:
         output, name = twice[0]
         hint = f"leave out --columns.{name}"
         if scale := said[name].scale:
@@ -260,11 +268,14 @@ def _side_by_side(arrays: Mapping[str, Array], names: Sequence[str]) -> Array:
     return np.column_stack([arrays[name] for name in names])
 
 
-def _goals(wanted: Wanted, names: Sequence[str], path: str, *, is_only: bool) -> Sequence[str]:
-    """The columns of an output's target: those that are said, that of its name, or for an only output the last one."""
+def _goals(wanted: Wanted, names: Sequence[str], path: str, marked: Sequence[str], *, is_only: bool) -> Sequence[str]:
+    """The columns of an output's target: those that are said, that of its name, or for an only output the last one.
+
+    ``marked`` are those of which their columns say that they are targets.
+    """
     target = wanted.said.target
-    if target is None and is_only and wanted.name not in names:
-        return [names[-1]]
+    if target is None and is_only and (marked or wanted.name not in names):
+        return marked or [names[-1]]
     target = target or wanted.name
     goals = [target] if target in names else [name.strip() for name in target.split(",")]
     for goal in goals:

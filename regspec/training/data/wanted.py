@@ -30,6 +30,7 @@ class Columns:
     said: Mapping[str, ColumnSection] = field(default_factory=dict)
     fitted: tuple[Fitted, ...] = ()
     weight: str | None = None  # the column that says how much each example counts
+    widths: Mapping[str, int] = field(default_factory=dict)  # how many numbers a column gives, once it is read
 
     def as_dict(self) -> dict[str, Any]:
         """What a run's folder keeps of it, of which `of_dict` makes it again."""

@@ -1,7 +1,8 @@
 """The moving average of the weights over the steps of a training, which is what is evaluated and kept.
 
-Lightning's WeightAveraging averages a copy of its whole module, and whole numbers too, which are rounded down then.
-Here torch's formula is used on the tensors themselves.
+Lightning's WeightAveraging averages a copy of its whole module, which can't be one of shards, and whole numbers too,
+which are rounded down then. Here torch's formula is used on the tensors themselves: the average of a weight's shards is
+the shards of its average.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from regspec.runtime.kernels.sharded import is_sharded
+
 
 class Average(Callback):
     """Averages weights, and the numbers that layers keep, after each step; ``average = decay * average + …``.
 
     The average takes the model's place from the evaluation on until the callbacks before this one have kept what they
-    keep of the epoch; a checkpoint has the weights that are trained, and the average beside them.
+    keep of the epoch; a checkpoint has the weights that are trained, and the average beside them, whole. Of sharded
+    weights each process has the shards of the average.
 
     Args:
         decay: what of the average stays in each step.
@@ -34,7 +38,7 @@ class Average(Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, training: Any) -> None:
         own = _tensors(training.model)
-        self.average = {name: each.to(own[name].device) for name, each in self.average.items()}
+        self.average = {name: _placed(each, own[name]) for name, each in self.average.items()}
         self._done = trainer.global_step
 
     @torch.no_grad()
@@ -71,13 +75,29 @@ class Average(Callback):
             self.average[name].copy_(before)
         self.is_in_place = not self.is_in_place
 
+    def whole(self) -> dict[str, Tensor]:
+        """The average; of shards, put together beside the device. All processes must ask."""
+        tensors: dict[str, Any] = self.average
+        return {name: each.full_tensor().cpu() if is_sharded(each) else each for name, each in tensors.items()}
+
     def state_dict(self) -> dict[str, Any]:
-        return {"average": self.average}
+        return {"average": self.whole()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.average = dict(state_dict["average"])
 
 
+def _placed(whole: Tensor, like: Any) -> Tensor:
+    """A tensor on the device of another, and in shards as that one is."""
+    if not is_sharded(like):
+        return whole.to(like.device)
+    from torch.distributed.tensor import distribute_tensor  # which takes half a second
+
+    return distribute_tensor(whole, like.device_mesh, like.placements)
+
+
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    """The parameters and buffers of a model, without their gradients."""
+    """The parameters and buffers of a model, without their gradients; of a sharded one the shards."""
+    if (reshard := getattr(model, "reshard", None)) is not None:  # a forward leaves whole ones in their place
+        reshard()
     return {name: each.detach() for name, each in (*model.named_parameters(), *model.named_buffers())}

@@ -1,33 +1,19 @@
-"""The order of examples: batches of indices, of which each process takes its share."""
+"""The order of examples: batches of indices, of which each process takes its part, and what counts in a step."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sized
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import Sampler
 
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.data.examples import Examples
 from regspec.training.data.streams import Streamed
-
-
-class Parts(Sized, Protocol):
-    """The batches of an epoch, by their sizes."""
-
-    def whole(self, index: int) -> int:
-        """How many examples a batch has over all processes."""
-        ...
-
-
-def share(parts: Parts, index: int, several: int) -> float:
-    """How much of a step's ``several`` batches this one is, times their number; the last step may have fewer."""
-    first = index // several * several
-    sizes = [parts.whole(each) for each in range(first, min(first + several, len(parts)))]
-    return several * parts.whole(index) / sum(sizes)
 
 
 class Batches(Sampler[list[int]]):
@@ -71,11 +57,8 @@ class Batches(Sampler[list[int]]):
             order = torch.randperm(self.count, generator=drawn)
         for index in range(self.batches):
             start = index * self.size
-            yield order[start : start + self.whole(index)][self.rank :: self.processes].tolist()
-
-    def whole(self, index: int) -> int:
-        """How many examples a batch has over all processes."""
-        return self.size if index < self.batches - 1 else self.count - index * self.size
+            stop = start + self.size if index < self.batches - 1 else self.count
+            yield order[start:stop][self.rank :: self.processes].tolist()
 
 
 class Passes:
@@ -100,7 +83,6 @@ class Passes:
         self.rank = rank
         self.processes = processes
         self.epoch = 0
-        self._seen: list[int] = []  # the sizes of the batches of this pass, so far
 
     @property
     def sampler(self) -> Passes:
@@ -117,26 +99,19 @@ class Passes:
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         if self.seed is not None:  # with the first batch: Lightning asks for an iterator before it says the epoch
             torch.manual_seed(self.seed * 1_000_003 + self.epoch)
-        self._seen = []
-        for batch in self.examples:
-            self._seen.append(len(batch[0]))
-            yield batch if self.processes == 1 else self._part(batch)
+        for index, batch in enumerate(self.examples):
+            yield batch if self.processes == 1 else self._part(batch, is_first=index == 0)
 
-    def _part(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def _part(self, batch: tuple[Tensor, ...], *, is_first: bool) -> tuple[Tensor, ...]:
         """What of a batch is for this process."""
         count, name = len(batch[0]), self.examples.stream.name
         if count < self.processes:
             what = f"'{name}' gives a batch of {count}, which {self.processes} processes can't share"
             raise RegspecError(Problem(what, "a loader with drop_last leaves a small last batch out"))
-        if len(self._seen) == 1 and not _is_same(batch):
+        if is_first and not _is_same(batch):
             what = f"'{name}' does not give the same batches on each process"
             raise RegspecError(Problem(what, "what it draws has to come from torch's generator, or from a seed"))
         return tuple(each[self.rank :: self.processes] for each in batch)
-
-    def whole(self, index: int) -> int:
-        """How many examples a batch has over all processes: of this pass, or as counted in the first one."""
-        sizes = self.examples.sizes
-        return self._seen[index] if index < len(self._seen) else sizes[min(index, len(sizes) - 1)]
 
 
 def _is_same(batch: tuple[Tensor, ...]) -> bool:
@@ -158,6 +133,65 @@ def batches_in(
     return Passes(examples, seed=seed, rank=rank, processes=processes)
 
 
-def loader_of(examples: Any, order: Batches | Passes) -> Any:
-    """What gives whole batches, each of which is one indexing of the examples; or the stream itself."""
-    return order if isinstance(order, Passes) else DataLoader(examples, sampler=order, batch_size=None)
+class Selections:
+    """The batches of examples in an order, each of which is one selection of rows.
+
+    Args:
+        examples: of which they are.
+        order: lists of rows.
+    """
+
+    batch_sampler = None  # for which Lightning asks whatever has a sampler
+
+    def __init__(self, examples: Examples, order: Batches) -> None:
+        self.examples = examples
+        self.sampler = order
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        return map(self.examples.__getitem__, self.sampler)
+
+
+def loader_of(examples: Any, order: Batches | Passes) -> Passes | Selections:
+    """What gives whole batches: selections of the examples, or the stream itself."""
+    return order if isinstance(order, Passes) else Selections(examples, order)
+
+
+class Steps:
+    """Batches, each with what counts in it, and in all batches of its step of the optimizer: (2, counts), at its end.
+
+    So each batch's loss can be scaled by its share of the step's, in one backward after the other. The batches of a
+    step are in memory together.
+
+    Args:
+        loader: what gives the batches.
+        several: how many make a step; the last of an epoch may have fewer.
+        counted: what counts in a batch, (counts,).
+    """
+
+    batch_sampler = None  # for which Lightning asks whatever has a sampler
+
+    def __init__(
+        self, loader: Passes | Selections, several: int, counted: Callable[[Sequence[Tensor]], Tensor]
+    ) -> None:
+        self.loader = loader
+        self.several = several
+        self.counted = counted
+
+    @property
+    def sampler(self) -> Batches | Passes:
+        """What Lightning tells the epoch."""
+        return self.loader.sampler
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        batches = islice(self.loader, len(self))  # a pass of a stream may have more, which are not trained on
+        while step := [*islice(batches, self.several)]:
+            counts = [self.counted(batch) for batch in step]
+            whole = torch.stack(counts).sum(0)
+            for batch, own in zip(step, counts, strict=True):
+                yield *batch, torch.stack([own, whole])

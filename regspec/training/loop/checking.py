@@ -108,8 +108,6 @@ class _Check:
         with self.at("ema"):
             if options.ema == 1:
                 raise RegspecError(Problem("ema must be less than 1", "an average of which all stays does not move"))
-            if options.ema is not None and options.strategy == "fsdp":
-                raise RegspecError(Problem("ema is not for weights that are sharded", "--strategy ddp averages them"))
         with self.at("weights_skip"):
             if options.weights_skip is not None and options.weights is None:
                 raise RegspecError(Problem("weights_skip is for --weights, which is not given"))

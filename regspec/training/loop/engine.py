@@ -55,7 +55,7 @@ class HalfModel(HalfPrecision):
         self.inputs = inputs
 
     def convert_module(self, module: Any) -> Any:
-        module.model.to(self._desired_input_dtype)
+        super().convert_module(module.model)
         return module
 
     def convert_input(self, data: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

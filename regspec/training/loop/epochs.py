@@ -222,7 +222,7 @@ def state_of(trainer: lightning.Trainer, average: Average | None = None) -> dict
     state = trainer.strategy.lightning_module_state_dict()
     own = {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
     if average is not None and not average.is_in_place:
-        own |= {name: value for name, value in average.average.items() if name in own}
+        own |= {name: value for name, value in average.whole().items() if name in own}
     return own
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich import get_console
 from rich.console import Console
 
@@ -18,12 +19,14 @@ from regspec.specs.model import ModelSpec
 from regspec.text import files
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.loop import run
-from regspec.training.loop.epochs import LABELS, PLAIN, shown, told
+from regspec.training.loop.epochs import LABELS, PLAIN, OnEpoch, shown, told
 from regspec.training.options.file import Places
 from regspec.training.options.options import Options
 from regspec.training.runs.folder import FOLDS, Folder
-from regspec.training.runs.folds import Folds, folder_of
+from regspec.training.runs.folds import Folds, OutOfFold, folder_of, kept_in
 from regspec.training.runs.trained import Run, load_run
+
+OnFold = Callable[[Sequence[Run]], None]
 
 
 def train(
@@ -35,8 +38,13 @@ def train(
     parameters: Mapping[str, Any] | None = None,
     places: Places | None = None,
     given: Any = None,
+    on_epoch: OnEpoch | None = None,
+    on_fold: OnFold | None = None,
 ) -> Folds:
     """Trains a run for each of ``options.folds``, as `run.train` does, in folders of one folder.
+
+    ``on_epoch`` is called with the number and the metrics of each epoch of each fold, and ``on_fold`` with the runs so
+    far after each of them; what these raise ends the training.
 
     Raises:
         RegspecError: as `run.train` does, and where the data can't be divided so.
@@ -48,10 +56,11 @@ def train(
 
     def fold(number: int) -> Run:
         own = folder_of(place.path, number)
-        return run.train(made, replace(options, fold=number), own, console=console, places=places, given=given)
+        own_options = replace(options, fold=number)
+        return run.train(made, own_options, own, console=console, places=places, given=given, on_epoch=on_epoch)
 
     with _gone_if_not_begun(place):
-        return _all(place, options, console, fold)
+        return _all(place, options, console, fold, on_fold)
 
 
 def resume(folder: Path, changes: Mapping[str, Any], *, console: Console | None = None) -> Folds:
@@ -66,10 +75,7 @@ def resume(folder: Path, changes: Mapping[str, Any], *, console: Console | None 
         RegspecError: as `run.resume` does, and where all folds are done.
     """
     place, first = Folder(folder), Folder(folder_of(folder, 1))
-    try:
-        options = replace(Options.of(json.loads((folder / FOLDS).read_text())["options"]), **changes)
-    except (OSError, ValueError, KeyError, TypeError):
-        raise RegspecError(Problem("is damaged: it says nothing of folds", path=str(folder / FOLDS))) from None
+    options = replace(kept_in(folder)[0], **changes)
     if not first.spec.exists():
         hint = "regspec train begins anew, in another folder"
         raise RegspecError(Problem("has no fold that was begun", hint, str(folder)))
@@ -96,7 +102,13 @@ def _is_done(folder: Path, options: Options) -> bool:
     return bool(facts.get("finished")) and (before.epochs, before.patience) == (options.epochs, options.patience)
 
 
-def _all(place: Folder, options: Options, console: Console | None, fold: Callable[[int], Run]) -> Folds:
+def _all(
+    place: Folder,
+    options: Options,
+    console: Console | None,
+    fold: Callable[[int], Run],
+    on_fold: OnFold | None = None,
+) -> Folds:
     console = (console or get_console()) if run.is_first() else Console(quiet=True)
     count, runs = options.folds or 0, list[Run]()
     _write(place, options, None)
@@ -108,17 +120,22 @@ def _all(place: Folder, options: Options, console: Console | None, fold: Callabl
             console.print(f"regspec train --resume {shlex.quote(str(place.path))} goes on with all folds", **PLAIN)
             raise
         _write(place, options, Folds(place.path, tuple(runs)))
+        if on_fold is not None:
+            on_fold(runs)
     made = Folds(place.path, tuple(runs))
+    if not torch.distributed.is_initialized():  # in which each process would have to look at all of it
+        _write(place, options, made, made.evaluate())
     for line in _lines(made):
         console.print(line, **PLAIN)
     return made
 
 
-def _write(place: Folder, options: Options, made: Folds | None) -> None:
-    """Writes what the folder of folds keeps: the options, how many are done, and their figures."""
+def _write(place: Folder, options: Options, made: Folds | None, found: OutOfFold | None = None) -> None:
+    """Writes what the folder of folds keeps: the options, how many are done, their figures, and those of all as one."""
     if run.is_first():
         done, figures = (0, {}) if made is None else (len(made.runs), made.as_dict())
-        kept = {"options": options.as_dict(), "done": done, "figures": figures}
+        kept: dict[str, Any] = {"options": options.as_dict(), "done": done, "figures": figures}
+        kept |= {} if found is None else {"out_of_fold": found.as_dict()}
         files.write_folder(place.path, {FOLDS: json.dumps(kept, indent=1) + "\n"})
 
 

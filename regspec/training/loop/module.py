@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from typing import Any
 
 import lightning
@@ -16,10 +16,9 @@ from regspec.runtime.penalties.state import terms_in
 from regspec.runtime.penalties.terms import Listener
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.data.examples import Parted
-from regspec.training.loop.batches import Parts, share
 from regspec.training.loop.groups import Groups
 from regspec.training.measures.metrics import OutputMetrics
-from regspec.training.measures.objective import Objective, OutputLoss, Sum
+from regspec.training.measures.objective import Objective, Sum
 from regspec.training.options.optimizers import optimizer_of
 from regspec.training.options.options import Options
 
@@ -27,9 +26,10 @@ from regspec.training.options.options import Options
 class Training(lightning.LightningModule):
     """Trains a model on its data loss and its penalties, on one process or several.
 
-    A batch lies over all processes, of which each has its part; the loss is scaled by that part's share, so that the
-    mean of gradients which DDP and FSDP take is the gradient of the whole batch, whatever the parts' sizes. After each
-    step of the optimizer constraints are applied, and strengths follow their schedules.
+    A step of the optimizer is of several batches, which lie over all processes. Each part's mean is scaled by its share
+    of what counts in the step, as `Steps` tells it, so that the gradients, which are summed over batches and averaged
+    over processes, become that of one batch that holds all, whatever the parts' sizes. After each step constraints are
+    applied, and strengths follow their schedules.
 
     Args:
         model: what is trained.
@@ -46,7 +46,7 @@ class Training(lightning.LightningModule):
         model: nn.Module,
         objective: Objective,
         options: Options,
-        batches: Parts,
+        batches: Sized,
         *,
         inputs: int = 1,
         groups: Groups | None = None,
@@ -81,37 +81,35 @@ class Training(lightning.LightningModule):
             fully_shard(self.model, mesh=self.device_mesh["data_parallel"])
 
     def training_step(self, batch: tuple[Tensor, ...], index: int) -> Tensor:
-        parted = self._parted(batch)
+        *parts, counted = batch
+        parted = self._parted(parts)
         targets, result = parted.targets, self.model(*parted.inputs)
         sums = self.objective.sums(result, targets, parted.weights)
         penalty = regularization_loss(self.model)
-        part = self._share(len(targets[0]), index)
+        of_examples, *of_places = self._shares(counted).unbind()
         losses = [
-            self._scaled(loss, each, part) * loss.target.wanted.said.weight
-            for loss, each in zip(self.objective, sums, strict=True)
+            each.mean * share * loss.target.wanted.said.weight
+            for loss, each, share in zip(self.objective, sums, of_places, strict=True)
         ]
         self._add_losses("data_loss", sums)
         self._add("penalty", Sum(penalty * len(targets[0]), len(targets[0])))
         self._measure("trained", result, targets)
-        loss = sum(losses[1:], losses[0]) + (penalty * part if self.is_penalized else 0)
-        several = self.options.accumulate  # by which Lightning divides
-        return loss if several == 1 else loss * share(self.batches, index, several)
+        return sum(losses[1:], losses[0]) + (penalty * of_examples if self.is_penalized else 0)
 
-    def _parted(self, batch: tuple[Tensor, ...]) -> Parted:
+    def _parted(self, batch: Sequence[Tensor]) -> Parted:
         """A batch in its parts."""
         return Parted.of(batch, self.input_count, len(self.objective.losses))
 
-    def _share(self, count: int, index: int) -> float:
-        """The size of this process's part of a batch, relative to an equal part."""
-        processes = self.trainer.world_size
-        return 1.0 if processes == 1 else count * processes / self.batches.whole(index)
+    def counted(self, batch: Sequence[Tensor]) -> Tensor:
+        """How many examples a batch has, and how many places count of each output."""
+        return self.objective.counted(self._parted(batch).targets)
 
-    def _scaled(self, loss: OutputLoss, part: Sum, share: float) -> Tensor:
-        """The mean loss of this process's part of a batch, times the share of the places that count which it has."""
-        if self.trainer.world_size == 1 or isinstance(part.count, int):
-            return part.mean * share
-        whole = self.trainer.strategy.reduce(part.count.float(), reduce_op="sum")
-        return part.total * self.trainer.world_size / whole.clamp_min(1)
+    def _shares(self, counted: Tensor) -> Tensor:
+        """How much of a step's examples, and of each output's places, a batch has, relative to an equal part."""
+        own, whole = counted.unbind()
+        whole = self.trainer.strategy.reduce(whole, reduce_op="sum")
+        parts = self.trainer.world_size * self.options.accumulate  # over which the gradient is averaged
+        return own * parts / whole.clamp_min(1)
 
     def validation_step(self, batch: tuple[Tensor, ...], index: int) -> None:
         parted = self._parted(batch)
@@ -211,7 +209,7 @@ class Training(lightning.LightningModule):
         )
 
 
-def steps_of(batches: Parts, several: int) -> int:
+def steps_of(batches: Sized, several: int) -> int:
     """How many steps of the optimizer an epoch has, each of ``several`` batches."""
     return math.ceil(len(batches) / several)
 

@@ -30,7 +30,7 @@ from regspec.training.data.arrays import DIVIDED
 from regspec.training.loop import resuming
 from regspec.training.loop.activities import activities
 from regspec.training.loop.averaging import Average
-from regspec.training.loop.batches import batches_in, loader_of
+from regspec.training.loop.batches import Steps, batches_in, loader_of
 from regspec.training.loop.engine import faults, quiet, trainer_of
 from regspec.training.loop.epochs import PLAIN, Epochs, OnEpoch, Patience, Resumable
 from regspec.training.loop.module import Training
@@ -129,7 +129,8 @@ def _trained(task: Task, place: Folder, console: Console | None, on_epoch: OnEpo
         _fit(task, place.baseline, console, None, is_penalized=False)
         if is_first():
             _finished(task, place.baseline, device)
-    held_out = loaded.held_out if task.options.data == IN_MEMORY else None
+    is_kept = task.options.data == IN_MEMORY or task.options.fold is not None  # whose figures are told as one
+    held_out = loaded.held_out if is_kept else None
     if model is None:
         return Run(place.path, task.model(), epochs.metrics, held_out)
     print_terms(model, console)
@@ -202,10 +203,10 @@ def _fit(
     if options.compile:
         model.compile()
     checkpoint = str(place.checkpoint) if place.checkpoint.exists() else None
-    loaders = loader_of(loaded.train, batches), loader_of(loaded.held_out, held_out)
+    steps = Steps(loader_of(loaded.train, batches), options.accumulate, training.counted)
     try:
         with _stopped_by_interrupts(trainer, epochs), faults():
-            trainer.fit(training, loaders[0], loaders[1], ckpt_path=checkpoint)
+            trainer.fit(training, steps, loader_of(loaded.held_out, held_out), ckpt_path=checkpoint)
         if epochs.is_interrupted:
             raise SystemExit
     except SystemExit:  # after Ctrl-C; of a second one it is Lightning's

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from regspec.training.data.lazy import Lazy
 from regspec.training.data.pictures import Pictures
 from regspec.training.data.targets import Target
 from regspec.training.data.wanted import output_names
-from regspec.training.loop.batches import Parts
 from regspec.training.loop.checking import checked_outputs
 from regspec.training.loop.groups import Groups, groups_of
 from regspec.training.loop.module import bound_optimizer, steps_of
@@ -130,7 +129,7 @@ class Task:
         """The same with other options, which are not about the data. Raises `RegspecError` for rules that don't fit."""
         return replace(self, options=options, groups=groups_of(options, self.graph, self.places))
 
-    def check_steps(self, batches: Parts) -> None:
+    def check_steps(self, batches: Sized) -> None:
         """Raises `RegspecError` where the optimizer, a route or the schedule can't be, in epochs of these batches."""
         steps = steps_of(batches, self.options.accumulate)
         optimizer = bound_optimizer(self.model(), self.options, steps, self.groups)

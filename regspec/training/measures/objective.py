@@ -15,6 +15,7 @@ from regspec.training.data.targets import Target
 from regspec.training.measures.losses import Loss
 
 HALF = (torch.float16, torch.bfloat16)
+FEW = 32  # classes, of which torch's softmax on a CPU takes six times as long along the last axis as along the first
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ class OutputLoss(nn.Module):
             return output.exp() if reads == "logarithms" else output
         shares = output
         if not self.gives_probabilities:
-            shares = output.softmax(self.target.wanted.channels) if self.is_shared_out else output.sigmoid()
+            shares = _softmax(output, self.target.wanted.channels) if self.is_shared_out else output.sigmoid()
         if self.target.kind != "classes":
             return shares
         shares = self.by_class(shares)
@@ -175,10 +176,24 @@ class OutputLoss(nn.Module):
         ignored = self.target.wanted.said.ignore_index
         return None if self.target.kind != "classes" or ignored is None else target != ignored
 
+    def counted(self, target: Tensor) -> Tensor | int:
+        """How many places of a target the mean of the loss is over, but for a factor that all batches have."""
+        counts = self.counts(target)
+        if self.target.loss.is_of_areas:
+            return len(target)
+        return target.numel() if counts is None else counts.sum()
+
     def kept(self, values: Tensor, target: Tensor) -> Tensor:
         """Those of values at places that count, (places,)."""
         counts = self.counts(target)
         return values.flatten() if counts is None else values[counts]
+
+
+def _softmax(scores: Tensor, axis: int) -> Tensor:
+    """The softmax along an axis."""
+    if scores.shape[axis] > FEW:
+        return scores.softmax(axis)
+    return scores.movedim(axis, 0).contiguous().softmax(0).movedim(0, axis)
 
 
 def _sum(losses: Tensor, target: Tensor, weights: Tensor | None, loss: Loss) -> Sum:
@@ -218,6 +233,11 @@ class Objective(nn.Module):
         for loss, target in zip(self, targets, strict=True):
             output = outputs[loss.target.wanted.index]
             yield loss, output.float() if output.dtype in HALF else output, target
+
+    def counted(self, targets: Sequence[Tensor]) -> Tensor:
+        """How many examples there are, and how many places count of each output, int64: (1 + outputs,)."""
+        places = (int(loss.counted(target)) for loss, target in zip(self, targets, strict=True))
+        return torch.tensor([len(targets[0]), *places])
 
     def name_of(self, what: str, loss: OutputLoss) -> str:
         """The name of a figure of an output: with the output's name where several learn."""

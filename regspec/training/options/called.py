@@ -13,6 +13,8 @@ from regspec.text.problems import Problem, RegspecError, did_you_mean
 
 NEEDED: Any = Parameter.empty  # the default of an argument that has none
 _NEXT = re.compile(r"\s+(?=\w+\s*=)")  # between arguments: a value may have spaces, (0.9, 0.99)
+_ONE = re.compile(r"\w+\.\w+\s*=")  # one argument: ``sgd.momentum=0.9``
+_NEXT_ONE = re.compile(r"\s+(?=\w+\.\w+\s*=)")
 _NONE = re.compile(r"\b(none|None)\b")  # which YAML writes null
 
 
@@ -25,6 +27,35 @@ def parts_of(text: str) -> list[str]:
 def settings_in(text: str) -> list[str]:
     """What a text says of several names: ``betas=(0.9, 0.99)``, ``amsgrad=true``."""
     return _NEXT.split(text)
+
+
+def is_one_argument(text: str) -> bool:
+    """Whether a text says single arguments of a name, ``sgd.momentum=0.9``, beside those that are said before."""
+    return _ONE.match(text) is not None
+
+
+def over(text: str, before: str | None) -> tuple[str, list[str]]:
+    """A name with single arguments over those that it had, and what of it is new: arguments, or the name.
+
+    Example:
+        >>> over("sgd.momentum=0.9", "sgd nesterov=true")
+        ('sgd nesterov=true momentum=0.9', ['sgd.momentum'])
+
+    Raises:
+        RegspecError: where it says arguments of two names.
+    """
+    said = [each.partition("=")[::2] for each in _NEXT_ONE.split(text)]
+    names = [*dict.fromkeys(place.partition(".")[0] for place, _ in said)]
+    if len(names) > 1:
+        raise RegspecError(Problem(f"arguments are said of {' and '.join(names)}", "one of them is taken"))
+    name, *settings = parts_of(before or "")
+    new = [place.strip() for place, _ in said]
+    if name.lower() != names[0].lower():
+        settings = []
+    arguments = {each.partition("=")[0].strip(): each.partition("=")[2] for each in settings}
+    arguments |= {place.strip().partition(".")[2]: value for place, value in said}
+    whole = " ".join([names[0], *(f"{key}={value}" for key, value in arguments.items())])
+    return whole, new if name.lower() == names[0].lower() else [names[0]]
 
 
 def parameters_of(called: Any, unfit: Collection[str] = ()) -> dict[str, Parameter]:

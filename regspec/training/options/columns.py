@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from regspec.language.fields import Frozen, OneOrMore
 from regspec.training.options.said import sections_said
 
-ALONE = ("drop", "weight", "group", "one_hot", "codes")  # what a word may say alone
+ALONE = ("target", "drop", "weight", "group", "one_hot", "codes")  # what a word may say alone
 Part = Literal["year", "month", "day", "weekday", "hour", "minute", "days"]
 _PART = {"enum": [*get_args(Part)]}
 Parts = Annotated[
@@ -25,6 +25,12 @@ Parts = Annotated[
     WithJsonSchema({"anyOf": [_PART, {"type": "array", "items": _PART, "minItems": 1}]}),
 ]
 Scale = Literal["standard", "min_max", "robust"]
+# A word that takes nothing: ``true``, or a mapping without arguments.
+Word = Annotated[
+    Literal[True] | None,
+    BeforeValidator(lambda value: True if value == {} else value),
+    WithJsonSchema({"anyOf": [{"const": True}, {"type": "object", "maxProperties": 0}, {"type": "null"}]}),
+]
 
 
 class TextSection(Frozen):
@@ -41,9 +47,10 @@ class TextSection(Frozen):
 class ColumnSection(Frozen):
     """What becomes of a column: a word alone, such as ``drop`` or ``one_hot``, or some of these keys."""
 
-    drop: Literal[True] | None = Field(None, description="Whether it is left out: a number of rows, a name.")
-    weight: Literal[True] | None = Field(None, description="Whether it says how much each example counts in the loss.")
-    group: Literal[True] | None = Field(
+    target: Word = Field(None, description="Whether it is a target: of the output of its name, or of an only one.")
+    drop: Word = Field(None, description="Whether it is left out: a number of rows, a name.")
+    weight: Word = Field(None, description="Whether it says how much each example counts in the loss.")
+    group: Word = Field(
         None, description="Whether it says what belongs together: a patient, of whom all is trained on or held out."
     )
     impute: bool | int | float | str | None = Field(
@@ -52,10 +59,8 @@ class ColumnSection(Frozen):
     scale: Scale | None = Field(
         None, description="standard: mean 0, deviation 1; min_max: 0 to 1; robust: median 0, quartiles 1 apart."
     )
-    one_hot: Literal[True] | None = Field(None, description="A column for each word; 0 in all for others.")
-    codes: Literal[True] | None = Field(
-        None, description="A whole number for each word, from 1 on, for an Embedding; 0 for others."
-    )
+    one_hot: Word = Field(None, description="A column for each word; 0 in all for others.")
+    codes: Word = Field(None, description="A whole number for each word, from 1 on, for an Embedding; 0 for others.")
     text: TextSection | None = Field(
         None, description="The numbers of a text's words, for an Embedding, by how frequent the words are."
     )
@@ -82,7 +87,7 @@ class ColumnSection(Frozen):
     @model_validator(mode="after")
     def _one_kind(self) -> ColumnSection:
         said = [name for name in (*ALONE, "text", "date") if getattr(self, name) is not None]
-        if (self.is_beside or self.text) and self.impute is not None:
+        if (self.is_beside or self.target or self.text) and self.impute is not None:
             raise _apart(said[0], "impute")
         if len(said) > 1 or (said and self.scale is not None and said != ["date"]):
             raise _apart(*said, *(["scale"] if self.scale else []))

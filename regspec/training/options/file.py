@@ -22,7 +22,9 @@ from regspec.text import faults
 from regspec.text.document import Document
 from regspec.text.dumping import dumped
 from regspec.text.faults import Origin
-from regspec.text.problems import Problems, RegspecError
+from regspec.text.problems import Problem, Problems, RegspecError
+from regspec.training.options import synonyms
+from regspec.training.options.called import is_one_argument, over
 from regspec.training.options.columns import columns_said
 from regspec.training.options.forms import Text
 from regspec.training.options.options import BUNDLED, IN_MEMORY, Option, Options
@@ -38,13 +40,14 @@ def training_file() -> type[Frozen]:
     sections: dict[str, Any] = {"regspec": (Literal[1], Field(description="The version of the language: 1."))}
     for section, described in SECTIONS.items():
         own = {option.key or name: _field(name) for name, option in _options().items() if option.section == section}
+        own |= synonyms.FIELDS.get(section, {})
         model = create_model(f"{section.title()}Section", __base__=Frozen, __doc__=described, **own)
         sections[section] = (model, Field(default_factory=model, description=described))
     whole = create_model("TrainingFile", __base__=Frozen, __doc__="How a spec's model learns.", **sections)
     return cast(type[Frozen], whole)
 
 
-def _options() -> dict[str, Option]:
+def _options() -> Mapping[str, Option]:
     return Option.all_of(Options)
 
 
@@ -111,8 +114,11 @@ class Said:
         Args:
             options: those of the command line, with its defaults.
             said: the names of those that it says.
+
+        Raises:
+            RegspecError: where the optimizer's arguments have another learning rate than is said beside it.
         """
-        values, gone = dict(self.values), set[str]()
+        said, values, gone = [*said], dict(self.values), set[str]()
         for name in said:
             value, option = getattr(options, name), _options()[name]
             if isinstance(value, tuple) and not option.is_list:
@@ -122,9 +128,19 @@ class Said:
                 kept = [each for each, place in before if not {place, (place[0], "")} & said_of]
                 value = (*kept, *value)
                 gone |= {".".join(filter(None, (name, *place))) for place in said_of}
+            elif isinstance(value, str) and is_one_argument(value):
+                value, changed = over(value, values.get(name, getattr(Options, name)))
+                gone |= {f"{name}.{each}" for each in changed}
             else:
                 gone.add(name)
             values[name] = value
+        if "optimizer" in said:
+            values["optimizer"], rate = synonyms.rate_apart(values["optimizer"])
+            if rate is not None and rate != values.get("lr", rate) and "lr" in said:
+                what = f"the learning rate is {values['lr']:g} by --lr, and {rate:g} by the optimizer"
+                raise RegspecError(Problem(what, "leave out one of them"))
+            values |= {} if rate is None else {"lr": rate}
+            gone |= set() if rate is None else {"lr"}
         return replace(options, **values), self.places.without(gone)
 
 
@@ -147,7 +163,7 @@ def read_training(given: Document) -> Said:
     try:
         read: Any = model.model_validate(given.data)
     except ValidationError as error:
-        sections: list[type[Frozen]] = [*_sections(), RuleSection]
+        sections: list[type[Frozen]] = [*_sections(), RuleSection, synonyms.EarlyStopping]
         known = [*model.model_fields, *(name for each in sections for name in each.model_fields)]
         found = Problems()
         found.extend(faults.problems(error.errors(include_url=False), origin, "the training file", known))
@@ -161,6 +177,11 @@ def read_training(given: Document) -> Said:
         value = getattr(section, key)
         values[name] = _from(given.path, value) if option.is_path and value is not None else value
         places |= _places(name, origin / option.section / key, given.data[option.section][key])
+    for name, value, place in synonyms.others_said(read, values, origin):
+        if name in values:
+            synonyms.check_alike(name, (values[name], places[name]), (value, place))
+        values.setdefault(name, value)
+        places.setdefault(name, place)
     return Said(values, Places(places))
 
 

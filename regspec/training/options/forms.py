@@ -62,26 +62,22 @@ def _of_mapping(value: dict[str, str]) -> tuple[str, ...]:
     return tuple(f"{key}={each}" for key, each in value.items())
 
 
-# A name with arguments: an optimizer, a schedule.
-Called = Annotated[
-    str,
-    BeforeValidator(called_text),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "string", "pattern": r"\S"},
-                {
-                    "type": "object",
-                    "additionalProperties": {
-                        "anyOf": [{"type": "null"}, {"type": "object", "additionalProperties": _PLAIN}]
-                    },
-                    "minProperties": 1,
-                    "maxProperties": 1,
-                },
-            ]
-        }
-    ),
-]
+def _called_schema(**known: Any) -> Any:
+    """The schema of a name with arguments, of which some are known."""
+    arguments = {"type": "object", "additionalProperties": _PLAIN, **({"properties": known} if known else {})}
+    mapping = {
+        "type": "object",
+        "additionalProperties": {"anyOf": [{"type": "null"}, arguments]},
+        "minProperties": 1,
+        "maxProperties": 1,
+    }
+    return WithJsonSchema({"anyOf": [{"type": "string", "pattern": r"\S"}, mapping]})
+
+
+_RATE = {"type": "number", "minimum": 0, "description": "The learning rate: the option lr, which may stand beside."}
+# A name with arguments: a schedule, an optimizer.
+Called = Annotated[str, BeforeValidator(called_text), _called_schema()]
+Optimizer = Annotated[str, BeforeValidator(called_text), _called_schema(lr=_RATE)]
 Outputs = Annotated[dict[str, OutputSection], AfterValidator(_of_outputs)]
 ColumnsSaid = Annotated[dict[str, ColumnSection], AfterValidator(_of_columns)]
 Rules = Annotated[tuple[RuleSection, ...], Sequence, AfterValidator(_of_rules)]

@@ -23,9 +23,7 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     },
     **KERAS_OPTIMIZERS,
 }
-ELSEWHERE = dict.fromkeys(
-    ("lr", "learning_rate"), "the learning rate is --lr; in a training file lr, beside the optimizer"
-)
+ELSEWHERE = dict.fromkeys(("lr", "learning_rate"), "the learning rate is lr, once: in a training file or as --lr")
 
 
 def optimizer_of(text: str) -> tuple[Callable[..., torch.optim.Optimizer], dict[str, Any]]:

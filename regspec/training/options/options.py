@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from typing import Annotated, Any, Literal, get_type_hints
 
 from regspec.language.fields import Frozen
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.options.columns import ColumnSection
-from regspec.training.options.forms import Called, ColumnsSaid, Outputs, Pairs, Rules
+from regspec.training.options.forms import Called, ColumnsSaid, Optimizer, Outputs, Pairs, Rules
+from regspec.training.options.synonyms import Source
 
 BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "wine")  # sets that scikit-learn brings along
 IN_MEMORY = "<memory>"  # data that a run's folder can't name
@@ -59,7 +61,8 @@ class Option:
         return self.panel or self.section.capitalize()
 
     @staticmethod
-    def all_of(cls: type) -> dict[str, Option]:
+    @cache
+    def all_of(cls: type) -> Mapping[str, Option]:
         """The options of a dataclass, by the names of its fields."""
         hints = get_type_hints(cls, include_extras=True)
         return {each.name: hints[each.name].__metadata__[0] for each in fields(cls)}
@@ -76,12 +79,18 @@ class Options:
             "images or of .npy files; or package.module:function.",
             section="data",
             key="train",
+            form=Source,
             is_path=True,
         ),
     ] = "digits"
     validation: Annotated[
         str | None,
-        Option("What is held out, in place of a fifth of the data: as those.", section="data", is_path=True),
+        Option(
+            "What is held out, in place of a fifth of the data: as those.",
+            section="data",
+            form=Source | None,
+            is_path=True,
+        ),
     ] = None
     target: Annotated[
         str | None,
@@ -103,7 +112,8 @@ class Options:
     columns: Annotated[
         tuple[str, ...],
         Option(
-            "What becomes of a table's column: drop, weight, group, one_hot, codes, or impute, scale, date and text. "
+            "What becomes of a table's column: target, drop, weight, group, one_hot, codes, or impute, scale, date and "
+            "text. "
             "--columns.city one_hot and --columns.age.impute median say the same. Repeatable.",
             metavar="COLUMN=…",
             section="data",
@@ -117,7 +127,6 @@ class Options:
             "Train so many runs, each of which holds out another part of the data, and tell the mean of their figures.",
             least=2,
             section="data",
-            is_of_one_run=True,
         ),
     ] = None
     fold: Annotated[
@@ -131,7 +140,7 @@ class Options:
         Option(
             "One of torch's, with its arguments: 'sgd momentum=0.9 nesterov=true', 'adam betas=(0.9,0.99)'; or "
             "keras_adam and others, whose steps are Keras's.",
-            form=Called,
+            form=Optimizer,
             panel=STEPS,
         ),
     ] = "adam"
@@ -227,7 +236,7 @@ class Options:
     patience: Annotated[
         int | None,
         Option(
-            "Stop after so many epochs without a better held-out loss, or figure.",
+            "Stop after so many epochs without a better held-out loss, or figure. --early-stopping 5 says the same.",
             least=1,
             is_changeable=True,
             panel=ENDS,

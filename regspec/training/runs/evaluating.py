@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from regspec.training.data.targets import MANY
 from regspec.training.measures.losses import Kind
 from regspec.training.measures.metrics import OutputMetrics
 from regspec.training.measures.objective import Objective, OutputLoss, Sum
+from regspec.training.runs.confusing import pairs_of
 from regspec.training.runs.predicting import batches_of, device_of, model_inputs
 
 Array = NDArray[Any]
@@ -128,34 +129,76 @@ def evaluation(
         is_measured: whether the metrics that the training was to tell are told, too. Of these, torchmetrics' wait for
             all processes.
     """
-    count = len(model_inputs(examples))  # which there must be
-    sums: list[list[Sum]] = [[] for _ in objective]
-    said: list[list[Tensor]] = [[] for _ in objective]
-    truth: list[list[Tensor]] = [[] for _ in objective]
-    device = device_of(model)
+    pools = [_Pool(loss, is_measured) for loss in objective]
+    _look(model, objective, examples, size, [pools])
+    return _told(pools, len(examples))
+
+
+def pooled(parts: Iterable[tuple[nn.Module, Objective, Examples]], size: int) -> tuple[Evaluation, list[Evaluation]]:
+    """How well models do, each on examples of its own, taken together; and how well each does.
+
+    Args:
+        parts: the models with what their outputs have learned, which is the same, and the examples.
+        size: how many were in a batch of the training.
+    """
+    whole: list[_Pool] = []
+    found: list[Evaluation] = []
+    for model, objective, examples in parts:
+        whole = whole or [_Pool(loss) for loss in objective]
+        own = [_Pool(loss) for loss in objective]
+        _look(model, objective, examples, size, [own, whole])
+        found.append(_told(own, len(examples)))
+    return _told(whole, sum(each.examples for each in found)), found
+
+
+def _look(
+    model: nn.Module, objective: Objective, examples: Examples, size: int, pools: Sequence[Sequence[_Pool]]
+) -> None:
+    """Adds what a model says of examples to pools, of which each list has one for each output."""
+    count, device = len(model_inputs(examples)), device_of(model)  # which there must be
     objective = objective.to(device)
-    measures = [OutputMetrics(loss).to(device) for loss in objective]
     with torch.inference_mode():
         for batch in batches_of(examples, size, device):
-            parted = Parted.of(batch, count, len(sums))
+            parted = Parted.of(batch, count, len(objective.losses))
             pairs = objective.pairs(model(*parted.inputs), parted.targets)
             for place, (loss, output, target) in enumerate(pairs):
-                sums[place].append(loss.of(output.float(), target, parted.weights))
-                is_number = loss.target.kind == "quantities"
-                answer = loss.meant(output.float()) if is_number else loss.guess(output)
-                if is_measured:
-                    measures[place].update(output, target)
-                said[place].append(answer.reshape(target.shape).cpu())
-                truth[place].append(target.cpu())
-    figures = {}
-    for place, loss in enumerate(objective):
-        mean = sum(each.total.item() for each in sums[place]) / max(1, sum(int(each.count) for each in sums[place]))
-        known = _figures(loss, mean, torch.cat(said[place]), torch.cat(truth[place]))
-        computed = measures[place].computed() if is_measured else {}
+                for each in pools:
+                    each[place].add(loss, output, target, parted.weights)
+
+
+class _Pool:
+    """What an output says of examples beside the truth, batch by batch."""
+
+    def __init__(self, loss: OutputLoss, is_measured: bool = True) -> None:
+        self.loss = loss
+        self.metrics = OutputMetrics(loss) if is_measured else None
+        self.sums: list[Sum] = []
+        self.said: list[Tensor] = []
+        self.truth: list[Tensor] = []
+
+    def add(self, loss: OutputLoss, output: Tensor, target: Tensor, weights: Tensor | None) -> None:
+        """Adds a batch, of a model whose output has learned the same by this loss."""
+        self.sums.append(loss.of(output.float(), target, weights))
+        answer = loss.meant(output.float()) if loss.target.kind == "quantities" else loss.guess(output)
+        if self.metrics is not None:
+            self.metrics.loss = loss  # which knows how its targets are scaled
+            self.metrics.to(output.device).update(output, target)
+        self.said.append(answer.reshape(target.shape).cpu())
+        self.truth.append(target.cpu())
+
+    def figures(self) -> OutputFigures:
+        """The figures of all that was added."""
+        mean = sum(each.total.item() for each in self.sums) / max(1, sum(int(each.count) for each in self.sums))
+        known = _figures(self.loss, mean, torch.cat(self.said), torch.cat(self.truth))
+        computed = {} if self.metrics is None else self.metrics.computed()
         measured = {name: value for name, value in computed.items() if not math.isnan(value)}
-        figures[loss.target.name] = replace(known, metrics={**known.metrics, **measured})
-    whole = sum(figures[loss.target.name].loss * loss.target.wanted.said.weight for loss in objective)
-    return Evaluation(len(examples), whole, figures)
+        return replace(known, metrics={**known.metrics, **measured})
+
+
+def _told(pools: Sequence[_Pool], count: int) -> Evaluation:
+    figures = {each.loss.target.name: each.figures() for each in pools}
+    whole = sum(figures[each.loss.target.name].loss * each.loss.target.wanted.said.weight for each in pools)
+    return Evaluation(count, whole, figures)
 
 
 def _figures(loss: OutputLoss, mean: float, said: Tensor, target: Tensor) -> OutputFigures:
@@ -177,7 +220,7 @@ def _of_classes(said: Tensor, target: Tensor, loss: OutputLoss) -> dict[str, Any
         ignored = loss.target.wanted.said.ignore_index
         what = f"the target of '{loss.target.name}' is {ignored} everywhere, which stands for no class"
         raise RegspecError(Problem(what))
-    truth, answers, weights = _pairs(kept, loss.kept(said, target))
+    truth, answers, weights = pairs_of(kept, loss.kept(said, target))
     numbers = np.arange(len(names))
     known: Any = {"labels": numbers, "sample_weight": weights}
     confusion = metrics.confusion_matrix(truth, answers, **known) if len(names) <= MANY else None
@@ -191,13 +234,6 @@ def _of_classes(said: Tensor, target: Tensor, loss: OutputLoss) -> dict[str, Any
         "classes": tuple(_class(names[each], precision[each], recall[each], support[each]) for each in numbers),
         "confusion": None if confusion is None else tuple(tuple(map(int, row)) for row in confusion),
     }
-
-
-def _pairs(truth: Tensor, said: Tensor) -> tuple[Array, Array, Array]:
-    """Each pair of classes that occurs, and how often: there may be millions of places, and few pairs."""
-    size = int(max(truth.max(), said.max())) + 1
-    pairs, counts = torch.unique(truth * size + said, return_counts=True)
-    return (pairs // size).numpy(), (pairs % size).numpy(), counts.numpy()
 
 
 def _class(name: str, precision: float, recall: float, count: float) -> ClassFigures:

@@ -109,7 +109,8 @@ class Folder:
         except OSError:
             if (self.path / FOLDS).is_file():
                 what = "is a folder of folds, each of which is a run of its own"
-                raise RegspecError(Problem(what, f"one of them is {self.path / 'fold_1'}", str(self.path))) from None
+                hint = f"one of them is {self.path / 'fold_1'}; regspec.load_folds loads all"
+                raise RegspecError(Problem(what, hint, str(self.path))) from None
             hint = runs_in(self.path) or "regspec train makes one"
             raise RegspecError(Problem("is no run's folder: it has no run.json", hint, str(self.path))) from None
         except ValueError:

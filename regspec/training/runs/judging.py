@@ -1,4 +1,4 @@
-"""What a run keeps of its held-out examples: how far probabilities can be believed, and which examples are the worst.
+"""What a run keeps of its held-out examples: how far probabilities can be believed, what is taken for what, the worst.
 
 Two ways were weighed: a report reads the data again and runs the model; or, as here, the run looks at them once when it
 is done, so that a report needs nothing but its folder. The curve is scikit-learn's, the error torchmetrics'.
@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from regspec.training.data.examples import Data, Examples, InMemory, Parted
 from regspec.training.data.images import Images
 from regspec.training.data.streams import Streamed
 from regspec.training.measures.objective import Objective, OutputLoss
+from regspec.training.runs.confusing import Array, confusion_of, pairs_of
 from regspec.training.runs.predicting import batches_of, device_of, model_inputs
 
 MOST = 10_000  # examples that are looked at
@@ -32,7 +32,9 @@ def judgement(model: nn.Module, objective: Objective, data: Data, size: int) -> 
     """What is kept of held-out examples, as plain data: ``examples``, how many; ``data``, a digest; ``outputs``.
 
     Of each output ``calibration``, where it gives probabilities: ``said``, ``right`` and ``counts`` of each bin that is
-    not empty, and their ``error``; and ``worst``, the examples with the largest losses by name, where these are known.
+    not empty, and their ``error``; ``confusion``, where it learned classes: the ``counts`` of its ``classes``, or the
+    most frequent ``mistakes`` of many; and ``worst``, the examples with the largest losses by name, where these are
+    known.
 
     Args:
         model: in evaluation mode.
@@ -45,6 +47,7 @@ def judgement(model: nn.Module, objective: Objective, data: Data, size: int) -> 
     objective = objective.to(device)
     believed: list[list[tuple[Tensor, Tensor]]] = [[] for _ in objective]
     losses: list[list[Tensor]] = [[] for _ in objective]
+    pairs: list[list[tuple[Array, Array, Array]]] = [[] for _ in objective]
     counted: list[Tensor] = []
     with torch.inference_mode():
         for batch in batches_of(examples, size, device):
@@ -53,6 +56,9 @@ def judgement(model: nn.Module, objective: Objective, data: Data, size: int) -> 
                 if sum(len(each) for each, _ in believed[place]) < PLACES:
                     believed[place] += _believed(loss, output.float(), target)
                 losses[place].append(loss.of_each(output.float(), target).cpu())
+                if loss.target.kind == "classes":
+                    guess = loss.guess(output).reshape(target.shape)
+                    pairs[place].append(pairs_of(*(loss.kept(each, target).cpu() for each in (target, guess))))
             counted.append(torch.ones(len(batch[0])) if parted.weights is None else parted.weights.cpu())
             if (done := done + len(batch[0])) >= MOST:
                 break
@@ -61,6 +67,7 @@ def judgement(model: nn.Module, objective: Objective, data: Data, size: int) -> 
             outputs[loss.target.name] = {
                 "kind": loss.target.kind,
                 "calibration": _calibration(believed[place]) if believed[place] else None,
+                "confusion": confusion_of(loss.target.classes or (), pairs[place]) if pairs[place] else None,
                 "worst": [*_worst(model, objective, examples, place, torch.cat(losses[place]), torch.cat(counted))],
             }
     return {"examples": done, "data": digest(data), "outputs": outputs}
@@ -110,7 +117,7 @@ def _calibration(parts: list[tuple[Tensor, Tensor]]) -> dict[str, Any] | None:
     shares, means = calibration_curve(right.numpy(), said.clamp(0, 1).numpy(), n_bins=BINS)
     # as scikit-learn puts them into bins, of which it tells those that are not empty
     bins = np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], said.numpy())
-    counts: NDArray[Any] = np.bincount(bins, minlength=BINS)
+    counts: Array = np.bincount(bins, minlength=BINS)
     error = binary_calibration_error(said.clamp(0, 1), right.long(), n_bins=BINS, norm="l1")
     return {
         "said": means.tolist(),

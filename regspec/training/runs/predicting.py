@@ -18,7 +18,7 @@ from regspec.training.measures.losses import Kind
 from regspec.training.measures.objective import Objective, OutputLoss, tensors_of
 
 BYTES = 2**22  # of the inputs of a batch of small examples
-MOST = 8192  # examples in a batch
+MOST = 1024  # of these in a batch, on a CPU: its caches hold what wide layers give of so many
 
 Array = NDArray[Any]
 
@@ -68,7 +68,8 @@ def batches_of(examples: Examples, size: int, device: torch.device) -> Iterator[
         return
     count, first = len(examples), examples[range(1)]
     number = max(1, sum(each.numel() * each.element_size() for each in first))
-    size = max(size, min(MOST, BYTES // number))
+    most = MOST if device.type == "cpu" else 8 * MOST
+    size = max(size, min(most, BYTES // number))
     for start in range(0, count, size):
         yield tuple(each.to(device) for each in examples[range(start, min(count, start + size))])
 

@@ -52,7 +52,7 @@ class Run:
     model: nn.Module
     metrics: Mapping[str, float]
     in_memory: Examples | None = field(default=None, repr=False, compare=False)
-    """What was held out of data in memory, which the folder does not keep: until the run is loaded again."""
+    """What was held out of data in memory, which the folder does not keep, or by a fold: until it is loaded again."""
 
     @cached_property
     def spec(self) -> ModelSpec:
@@ -90,8 +90,8 @@ class Run:
 
     def predictions(self, inputs: Examples) -> dict[str, Prediction]:
         """What the model says of examples, by the outputs' names, however many there are."""
-        facts, objective = self._known()
-        with _evaluating(self.model):
+        facts, objective = self.known()
+        with evaluating(self.model):
             return predictions(self.model, objective, inputs, Options.of(facts["options"]).batch_size)
 
     def evaluate(self, data: Any = None) -> Evaluation:
@@ -111,13 +111,13 @@ class Run:
             evaluation,
         )  # torchmetrics takes a second, which predictions do not need
 
-        facts, objective = self._known()
+        facts, objective = self.known()
         if data is None:
-            examples = held_out(facts, self.spec) if self.in_memory is None else self.in_memory
+            examples = self.held_out
         else:
             targets = [loss.target for loss in objective]
             examples = load_known(data, graph_of(self.spec), targets, columns_of(facts))
-        with _evaluating(self.model):
+        with evaluating(self.model):
             return evaluation(self.model, objective, examples, Options.of(facts["options"]).batch_size)
 
     def export(
@@ -157,7 +157,7 @@ class Run:
         from regspec.training.exporting.naming import path_of
 
         place, form = path_of(None if path is None else Path(path), format, self.spec.name)
-        facts, objective = self._known()
+        facts, objective = self.known()
         said = about(facts, graph_of(self.spec), objective, int(self.metrics["epoch"]))
         compiled = self.compiled if "keras" in form else {}
         return export(self.model, self.spec, said, place, form, compiled=compiled, lossy=lossy, force=force)
@@ -186,7 +186,13 @@ class Run:
         name = parts_of(options.optimizer)[0].lower()
         return compiled_of(name, optimizer_of(options.optimizer)[1], options.as_dict(), learned)
 
-    def _known(self) -> tuple[dict[str, Any], Objective]:
+    @property
+    def held_out(self) -> Examples:
+        """The examples that it held out. Raises `RegspecError` where the data are no longer those of the training."""
+        return held_out(self.known()[0], self.spec) if self.in_memory is None else self.in_memory
+
+    def known(self) -> tuple[dict[str, Any], Objective]:
+        """What its folder says of it, and what its outputs have learned."""
         facts = Folder(self.folder).facts()
         return facts, objective_of(facts, graph_of(self.spec))
 
@@ -257,7 +263,7 @@ def held_out(facts: Mapping[str, Any], spec: ModelSpec) -> Examples:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """The model in evaluation mode, and then as it was."""
     was = model.training
     model.eval()

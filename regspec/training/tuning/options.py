@@ -15,6 +15,7 @@ from regspec.text.faults import Origin
 from regspec.text.problems import Problem, Problems, RegspecError, did_you_mean
 from regspec.training.options.forms import called_text
 from regspec.training.options.options import Options
+from regspec.training.options.synonyms import rate_apart
 from regspec.training.tuning.spaces import ends
 
 # those whose values are numbers or texts, and are not about how a trial is compared with others
@@ -76,4 +77,7 @@ def with_values(options: Options, values: Mapping[str, Any]) -> Options:
     """The options with other values: an optimizer and a schedule as a text, or as a mapping in a training file."""
     made = {name: called_text(value) if isinstance(value, dict) else value for name, value in values.items()}
     made |= {name: float(value) for name, value in made.items() if name in REAL and isinstance(value, int)}
+    if "optimizer" in made and "lr" not in made:  # which is searched beside it
+        made["optimizer"], rate = rate_apart(made["optimizer"])
+        made |= {} if rate is None else {"lr": rate}
     return replace(options, **made)

@@ -8,10 +8,11 @@ import math
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import optuna
@@ -26,7 +27,7 @@ from regspec.targets.source import source
 from regspec.text import files
 from regspec.text.document import Document, read
 from regspec.text.problems import Problem, RegspecError
-from regspec.training.loop import run
+from regspec.training.loop import folding, run
 from regspec.training.loop.batches import batches_in
 from regspec.training.loop.checking import checked_outputs
 from regspec.training.loop.epochs import PLAIN, DivergedError
@@ -43,7 +44,7 @@ from regspec.training.tuning.spaces import ends, grid, stored, suggested, told, 
 from regspec.training.tuning.study import DIVERGED, Direction, Study, opened
 from regspec.views.summary import plural
 
-# what is kept of each trial's best epoch, and which it is; of a trial that was cut off, of its last
+# what is kept of each trial's best epoch, and which it is; of a trial that was cut off, of its last; of folds the mean
 METRICS = ("epoch", "data_loss", "penalty", "held_out_loss", "held_out_accuracy")
 BEST = "best"  # the folder of the run of the best trial
 Train = Callable[..., Run]
@@ -90,7 +91,9 @@ class _Search:
 
     def scores(self, study: Study) -> Scores:
         """What the trials have come to so far."""
-        return Scores.of(study.done(), self.searches, self.metric, len(self.task.loaded.held_out))
+        loaded = self.task.loaded
+        count = len(loaded.held_out) + (len(loaded.train) if self.task.options.is_of_all_folds else 0)
+        return Scores.of(study.done(), self.searches, self.metric, count)
 
 
 def tune(
@@ -132,7 +135,9 @@ def tune(
     if not searched and not of_options:
         hint = "write one as strength: {default: 1e-4, search: {low: 1e-6, high: 1e-1, log: true}}"
         raise RegspecError(Problem("has no parameter to search", hint, str(spec_file)))
-    task = Task.of(spec_file, options, parameters, places)
+    # of folds the first stands for all, until these are trained
+    first = replace(options, fold=1) if options.is_of_all_folds else options
+    task = replace(Task.of(spec_file, first, parameters, places), options=options)
     place = folder or Folder.free(Path("runs") / f"{task.spec.name}_search").path
     metric = _metric(plan, task)
     search = _Search(
@@ -154,7 +159,7 @@ def tune(
     direction: Direction = "maximize" if metric == "held_out_accuracy" else "minimize"
     queue = [stored(searches, each) for each in values]
     with opened(place, _facts(search), direction=direction, queue=queue) as study:
-        study.trials.pruner = plan.pruner_of(options.epochs)
+        study.trials.pruner = plan.pruner_of((options.is_of_all_folds and options.folds) or options.epochs)
         try:
             _begin(search, study, total)
             with _bar(search, study, total) as tick:
@@ -240,8 +245,10 @@ def _begin(search: _Search, study: Study, total: int) -> None:
     task, scores = search.task, search.scores(study)
     where = "; ".join(told_of(name, each) for name, each in search.searches.items())
     search.say(f"{task.spec.name} on {task.options.data}: {where}")
-    epochs = plural(task.options.epochs, "epoch", "epochs")
-    search.say(f"{plural(total, 'trial', 'trials')} of {epochs}, by {search.plan.sampler}; the score is {scores.label}")
+    epochs, options = plural(task.options.epochs, "epoch", "epochs"), task.options
+    mean = f", the mean over {options.folds} folds" if options.is_of_all_folds else ""
+    trials = f"{plural(total, 'trial', 'trials')} of {epochs}, by {search.plan.sampler}"
+    search.say(f"{trials}; the score is {scores.label}{mean}")
     if scores.trials:
         search.say(f"{len(scores.trials)} trials are done already, in {search.folder}")
 
@@ -302,30 +309,41 @@ def _trained(
 ) -> tuple[TrialState, float | None, str]:
     """How a training with some values, in a folder, ended: the trial's state, its score, and both for people."""
     last: dict[str, float] = {}
+    options, metric, label = search.options_with(values), search.metric, LABELS[search.metric]
+    is_folded = options.is_of_all_folds
 
     def on_epoch(epoch: int, metrics: Mapping[str, float]) -> None:
-        last.update({name: metrics[name] for name in METRICS if name in metrics})
-        if not math.isfinite(metrics[search.metric]):
-            raise DivergedError(Problem(f"the {LABELS[search.metric]} is not finite in epoch {epoch}"))
-        if search.plan.pruner == "none" or epoch == search.task.options.epochs:  # after which nothing is saved
-            return
-        trial.report(metrics[search.metric], epoch)
-        if trial.should_prune():
-            raise optuna.TrialPruned(f"after {epoch} epochs, at {metrics[search.metric]:.4f}")
+        if not is_folded:
+            last.update({name: metrics[name] for name in METRICS if name in metrics})
+        if not math.isfinite(metrics[metric]):
+            raise DivergedError(Problem(f"the {label} is not finite in epoch {epoch}"))
+        if not is_folded:
+            prune("epochs", epoch, options.epochs, metrics[metric])
 
+    def on_fold(runs: Sequence[Run]) -> None:
+        last.update(
+            {name: fmean(each.metrics[name] for each in runs) for name in METRICS[1:] if name in runs[0].metrics}
+        )
+        prune("folds", len(runs), options.folds or 0, last[metric])
+
+    def prune(what: str, done: int, total: int, score: float) -> None:
+        if search.plan.pruner == "none" or done == total:  # after which nothing is saved
+            return
+        trial.report(score, done)
+        if trial.should_prune():
+            raise optuna.TrialPruned(f"after {plural(done, what[:-1], what)}, at {score:.4f}")
+
+    known: Any = {"console": Console(file=io.StringIO()), "parameters": search.values(values), "on_epoch": on_epoch}
     try:
         shutil.rmtree(place, ignore_errors=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # of a penalty that is not finite: the trial says so
-            made = search.train(
-                search.spec_file,
-                search.options_with(values),
-                place,
-                console=Console(file=io.StringIO()),
-                parameters=search.values(values),
-                on_epoch=on_epoch,
-            )
-        last.update({name: made.metrics[name] for name in METRICS if name in made.metrics})
+            if is_folded:
+                folds = folding.train(search.spec_file, options, place, on_fold=on_fold, **known)
+                ended = f" ± {folds.figures[metric].deviation:.4f}"
+            else:
+                made, ended = search.train(search.spec_file, options, place, **known), ""
+                last.update({name: made.metrics[name] for name in METRICS if name in made.metrics})
     except optuna.TrialPruned as pruned:
         return TrialState.PRUNED, None, f"pruned {pruned}"
     except DivergedError as error:
@@ -335,8 +353,7 @@ def _trained(
         raise _because_of(told(search.searches, values), error) from None
     finally:
         trial.set_user_attr("metrics", last)
-    score = made.metrics[search.metric]
-    return TrialState.COMPLETE, score, f"{LABELS[search.metric]} {score:.4f}"
+    return TrialState.COMPLETE, last[metric], f"{label} {last[metric]:.4f}{ended}"
 
 
 def _finished(search: _Search, study: Study, total: int) -> Tuned:

@@ -122,7 +122,7 @@ def _layer() -> Schema:
     named = translating.OF_TORCH | translating.OF_KERAS
     others = {other: name for other, name in named.items() if other not in KINDS}
     functions = [other for other in translating.FUNCTIONS_OF_TORCH if other not in KINDS]
-    all_kinds = KINDS | {other: KINDS[name] for other, name in others.items()}
+    all_kinds = {**KINDS} | {other: KINDS[name] for other, name in others.items()}
     plain = sorted([*functions, *(name for name, kind in all_kinds.items() if not is_required(kind))])
     kinds: Schema = {}
     for name, kind in sorted(KINDS.items()):

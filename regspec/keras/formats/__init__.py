@@ -1,0 +1,8 @@
+"""Files that hold a model of Keras: what each says of the model, as an `Archive`. Nothing in a file is run or followed.
+
+A file may lie about everything. So its config is bounded in size and depth, and its members are read by their fixed
+names, and never unpacked to disk; for its arrays see `regspec.keras.arrays`.
+
+- ``archive``: what is read of a file, whatever its form; ``configs``: the JSON in it.
+- ``zipped``, ``hdf5``, ``texts``: a form each; ``reading`` finds which a file has.
+"""
