@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from regspec.keras.archive import MEMBERS
+from regspec.keras.formats.zipped import MEMBERS
 from regspec.keras.weights import Arrays, WeightPath, groups_of
 from regspec.targets.keras.config import config_of
 from regspec.targets.keras.network import Network

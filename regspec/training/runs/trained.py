@@ -169,7 +169,7 @@ class Run:
         from regspec.training.options.called import parts_of
         from regspec.training.options.optimizers import optimizer_of
 
-        facts, objective = self._known()
+        facts, objective = self.known()
         options = Options.of(facts["options"])
         learned = [
             Learned(
