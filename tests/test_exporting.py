@@ -137,6 +137,7 @@ LOADED = {"onnx": by_onnx, "pt2": by_pt2, "safetensors": by_safetensors, "source
 
 
 @pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*:FutureWarning")  # torch's own
+@pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer:UserWarning")  # of Keras: it begins anew
 @pytest.mark.parametrize("form", FILES)
 @pytest.mark.parametrize("name", ROWS)
 def test_it_gives_what_the_run_gives(
