@@ -366,6 +366,27 @@ MUTANTS = (
         "rank == x.rank",
         "tests/layers/test_layouts.py -k turned",
     ),
+    Mutant(
+        "a file of Keras has layers in the order of the spec",
+        "targets/keras/order.py",
+        "key=lambda layer: (-of_layers[layer], found[layer])",
+        "key=[*of_layers].index",
+        "tests/test_to_keras.py -k order",
+    ),
+    Mutant(
+        "gates go back to Keras in torch's order",
+        "keras/weights.py",
+        "gates[..., np.argsort(weight.chunks), :]",
+        "gates",
+        "tests/layers/test_to_keras.py -k GRU",
+    ),
+    Mutant(
+        "masks are left to Keras to hand on",
+        "targets/keras/calls.py",
+        'return {**found, **({} if known is None else {"mask": known})}',
+        "return found",
+        "tests/test_to_keras.py -k lost",
+    ),
     # -- runtime -------------------------------------------------------------------------------------------------------
     Mutant(
         "the output of evaluation that is changed in place later is not copied",

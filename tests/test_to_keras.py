@@ -329,3 +329,5 @@ def test_a_port_and_a_spec_by_the_command(tmp_path: Path) -> None:
     assert done.code == 1
     assert "is no run's folder" in done.output
     assert command("export", "none.yaml", "--format", "keras", cwd=tmp_path).code == 1
+    done = command("export", "back.keras", "--format", "keras", cwd=tmp_path)
+    assert (done.code, "back.keras: error: is a file of Keras" in done.output) == (1, True)

@@ -250,6 +250,10 @@ def _to_keras(place: Path, output: Path | None, form: str, *, lossy: bool, force
         from regspec.modules.building import build
         from regspec.training.exporting.naming import path_of
         from regspec.training.loop.starting import begin_with
+    if place.suffix in (".keras", ".h5", ".hdf5"):
+        raise RegspecError(
+            Problem("is a file of Keras", "regspec port makes a folder of it, which goes back", str(place))
+        )
     spec = checked(document_in(place / "spec.yaml" if place.is_dir() else place))
     model = build(spec, seed=0)
     if place.is_dir():

@@ -151,7 +151,8 @@ def contents_in_keras(
     if form == "keras":
         return {".keras": archived(network, arrays, compiled or {}, said or {})}, network.left_out
     raw = weights_file(network, arrays, config_of(network))
-    return {".py": print_network(network).encode(), ".weights.h5": raw}, network.left_out
+    text = print_network(network, more="; load_weights takes the .weights.h5 file beside it")
+    return {".py": text.encode(), ".weights.h5": raw}, network.left_out
 
 
 def _numbers(x: Tensor) -> Any:

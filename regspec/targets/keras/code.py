@@ -41,8 +41,11 @@ def print_keras(graph: Graph) -> str:
     return print_network(network_of(graph))
 
 
-def print_network(network: Network) -> str:
-    """The text of a file with a function that gives the network's ``keras.Model``, after those of models inside."""
+def print_network(network: Network, *, more: str = "") -> str:
+    """The text of a file with a function that gives the network's ``keras.Model``, after those of models inside.
+
+    ``more`` is what its first line says besides.
+    """
     file = _File()
     file.add(network)
     imports = Imports()
@@ -54,7 +57,7 @@ def print_network(network: Network) -> str:
     if file.needs_numpy:
         imports.module("numpy")
     functions = "\n\n\n".join(file.functions)
-    return f'"""{network.name} in Keras 3, printed by regspec."""\n\n{imports.text()}\n\n\n{functions}\n'
+    return f'"""{network.name} in Keras 3, printed by regspec{more}."""\n\n{imports.text()}\n\n\n{functions}\n'
 
 
 @dataclass
