@@ -383,8 +383,8 @@ MUTANTS = (
     Mutant(
         "masks are left to Keras to hand on",
         "targets/keras/calls.py",
-        'return {**found, **({} if known is None else {"mask": known})}',
-        "return found",
+        'return {"mask": _one_or_list(known)} if None not in known else {}',
+        "return {}",
         "tests/test_to_keras.py -k lost",
     ),
     # -- runtime -------------------------------------------------------------------------------------------------------

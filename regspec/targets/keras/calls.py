@@ -140,7 +140,8 @@ class _Body:
         if names is not None:
             outputs = dict(zip(names, own, strict=True))
         given = _one_or_list([self.tensors[x] for x in node.inputs])
-        self.calls.append(Call((node.first or node).name, made, (given,), {}, outputs))
+        told = self._told([x.mask for x in node.inputs])
+        self.calls.append(Call((node.first or node).name, made, (given,), told, outputs))
 
     # -- layers -------------------------------------------------------------------------------------------------------
 
@@ -277,18 +278,21 @@ class _Body:
         self.taken.add(name)
         return name
 
+    def _told(self, masks: Sequence[Symbol | None]) -> dict[str, Any]:
+        """Masks as an argument of a call, where all are known; else Keras hands them on."""
+        known = [None if mask is None else self.masks.tensor(mask) for mask in masks]
+        return {"mask": _one_or_list(known)} if None not in known else {}
+
     def _masks(self, node: LayerNode) -> dict[str, Any]:
         """The masks by which a layer computes: those that are named for it, or those that its inputs have."""
         found: dict[str, Any] = {}
         if node.attention_mask is not None:
             found["attention_mask"] = self.tensors[node.attention_mask]
         if all(mask is x.mask for x, mask in zip(node.inputs, node.masks, strict=True)):
-            own = node.inputs[0].mask
-            is_single = len(node.inputs) == 1 or bool(node.resolved.layer.state_structure)
-            if own is None or not is_single or node not in self.making.readers:
-                return found
-            known = self.masks.tensor(own)
-            return {**found, **({} if known is None else {"mask": known})}
+            layer = node.resolved.layer
+            if layer.merges_masks or layer.takes_inputs_apart or node not in self.making.readers:
+                return found  # Keras's class has no argument of masks, or takes them off its inputs
+            return {**found, **self._told(node.masks[:1] if layer.state_structure else node.masks)}
         if any(mask is None and x.mask is not None for x, mask in zip(node.inputs, node.masks, strict=True)):
             raise ShapeError("takes no mask, though its input has one, which Keras can't say")
         masks = [None if mask is None else self.masks.tensor(mask) for mask in node.masks]
