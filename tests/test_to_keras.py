@@ -20,6 +20,8 @@ from regspec.modules.building import graph_behind
 from .commands import command
 from .layers.specs import inputs_of, outputs_of
 from .layers.test_keras_code import made
+from .random_models import random_model
+from .random_models.checks import flat, in_order, run
 from .test_keras_code import PRINTED, REFUSED_EXAMPLES, in_keras, trained
 
 # Of Keras, when it loads and calls a model.
@@ -331,3 +333,19 @@ def test_a_port_and_a_spec_by_the_command(tmp_path: Path) -> None:
     assert command("export", "none.yaml", "--format", "keras", cwd=tmp_path).code == 1
     done = command("export", "back.keras", "--format", "keras", cwd=tmp_path)
     assert (done.code, "back.keras: error: is a file of Keras" in done.output) == (1, True)
+
+
+@pytest.mark.parametrize("seed", range(300, 306))
+def test_random_models_return(seed: int, tmp_path: Path) -> None:
+    """From a file of Keras through a port to another: it gives the same, and so does a port of that."""
+    case = random_model(seed)
+    case.model.save(tmp_path / "there.keras")
+    regspec.to_keras(regspec.port(tmp_path / "there.keras"), tmp_path / "back.keras")
+    loaded, again = keras.models.load_model(tmp_path / "back.keras"), regspec.port(tmp_path / "back.keras").build()
+    arrays = case.inputs(3)
+    inputs, wanted = [*in_order(case, arrays)], run(case, arrays, training=False)
+    got = [*flat(loaded(inputs if len(inputs) > 1 else inputs[0], training=False)), sum(loaded.losses, torch.zeros(()))]
+    ported = [*flat(again(*inputs)), regspec.regularization_loss(again)]
+    for found in (got, ported):
+        for a, b in zip(found, wanted, strict=True):
+            torch.testing.assert_close(a, b, rtol=2e-4, atol=2e-4, check_dtype=False)
