@@ -15,7 +15,7 @@ from regspec.training.data.targets import Target
 from regspec.training.measures.losses import Loss
 
 HALF = (torch.float16, torch.bfloat16)
-FEW = 32  # classes, of which torch's softmax on a CPU takes six times as long along the last axis as along the first
+FEW = 15  # classes, less than a register has: torch takes six times as long for their softmax along the last axis
 
 
 @dataclass(frozen=True)
