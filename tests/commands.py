@@ -163,6 +163,13 @@ def run_script(variables: dict[str, str], cwd: Path, path: Path) -> None:
     runpy.run_path(str(path), run_name="__main__")
 
 
+def run_module(cwd: Path, arguments: list[str]) -> None:
+    """``python -m regspec``, which may start others of the kind: Lightning asks the main module what to start."""
+    os.chdir(cwd)
+    sys.argv = ["regspec", *arguments]
+    runpy.run_module("regspec", run_name="__main__", alter_sys=True)
+
+
 def run_command(cwd: Path, arguments: list[str]) -> None:
     """The command line, in a process that has been started for it."""
     from regspec.cli import main

@@ -10,11 +10,14 @@ import gc
 import random
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from regspec.language.activations import ACTIVATIONS
+from regspec.language.constraints import CONSTRAINTS
 from regspec.language.regularizers import REGULARIZERS
 from regspec.layers import KINDS
 
@@ -65,11 +68,12 @@ def _seeded() -> None:
 @pytest.fixture
 def _registry() -> Iterator[None]:
     """Takes back what a test registers; a module that was imported for it can be imported again."""
-    kinds, regularizers, imported = dict(KINDS), dict(REGULARIZERS.members), {*sys.modules}
+    tables: list[dict[str, Any]] = [KINDS, *(each.members for each in (REGULARIZERS, ACTIVATIONS, CONSTRAINTS))]
+    kept, imported = [dict(each) for each in tables], {*sys.modules}
     yield
-    for table, before in ((KINDS, kinds), (REGULARIZERS.members, regularizers)):
+    for table, before in zip(tables, kept, strict=True):
         for name in table.keys() - before.keys():
             if (module := table[name].__module__) not in imported:
                 sys.modules.pop(module, None)
         table.clear()
-        table.update(before)  # type: ignore[arg-type]  # of the same table, which mypy can't tell
+        table.update(before)

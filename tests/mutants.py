@@ -333,7 +333,7 @@ MUTANTS = (
     ),
     Mutant(
         "the type of a layer is not said in Keras's code",
-        "targets/keras/code.py",
+        "targets/keras/calls.py",
         "dtype = layer.precision or self.graph.dtype",
         "dtype = self.graph.dtype",
         "tests/test_keras_code.py -k precision",
@@ -354,7 +354,7 @@ MUTANTS = (
     ),
     Mutant(
         "a layer that is called again on another layout has the inputs of that call in Keras's code",
-        "targets/keras/code.py",
+        "targets/keras/calls.py",
         "        return first.inputs\n",
         "        return node.inputs\n",
         "tests/layers/test_keras_layouts.py -k again",
@@ -365,6 +365,27 @@ MUTANTS = (
         "rank == x.rank and self.layer.keeps_axes",
         "rank == x.rank",
         "tests/layers/test_layouts.py -k turned",
+    ),
+    Mutant(
+        "a file of Keras has layers in the order of the spec",
+        "targets/keras/order.py",
+        "key=lambda layer: (-of_layers[layer], found[layer])",
+        "key=[*of_layers].index",
+        "tests/test_to_keras.py -k order",
+    ),
+    Mutant(
+        "gates go back to Keras in torch's order",
+        "keras/weights.py",
+        "gates[..., np.argsort(weight.chunks), :]",
+        "gates",
+        "tests/layers/test_to_keras.py -k GRU",
+    ),
+    Mutant(
+        "masks are left to Keras to hand on",
+        "targets/keras/calls.py",
+        'return {"mask": _one_or_list(known)} if None not in known else {}',
+        "return {}",
+        "tests/test_to_keras.py -k lost",
     ),
     # -- runtime -------------------------------------------------------------------------------------------------------
     Mutant(
@@ -600,7 +621,7 @@ MUTANTS = (
         "training/loop/averaging.py",
         "        reshard()\n",
         "        pass\n",
-        "tests/test_processes.py -k shards",
+        "tests/test_processes.py -k resumed",
     ),
     Mutant(
         "a stream's loader draws the same in each epoch",

@@ -82,6 +82,37 @@ class Swish(Layer):
         return x * Module(call("nn.Sigmoid"))(x * self.beta)
 
 
+def steep(x: Tensor, slope: float = 2.0) -> Tensor:
+    """x * sigmoid(slope * x)."""
+    return x * torch.sigmoid(slope * x)
+
+
+class Steep(nn.Module):
+    """x * sigmoid(slope * x), as a module."""
+
+    def __init__(self, slope: float = 2.0) -> None:
+        super().__init__()
+        self.slope = slope
+
+    def forward(self, x: Tensor) -> Tensor:
+        return steep(x, self.slope)
+
+
+def clipped(weight: Tensor, most: float = 0.25) -> Tensor:
+    """The weight, within plus and minus ``most``."""
+    return weight.clamp(-most, most)
+
+
+class Clipped:
+    """The weight, within plus and minus ``most``."""
+
+    def __init__(self, most: float = 0.25) -> None:
+        self.most = most
+
+    def __call__(self, weight: Tensor) -> Tensor:
+        return clipped(weight, self.most)
+
+
 def log_cosh(weight: Tensor, strength: float = 1e-3) -> Tensor:
     """strength * sum(log(cosh(w)))."""
     return strength * torch.log(torch.cosh(weight)).sum()

@@ -512,7 +512,11 @@ def test_models_that_take_no_images(tmp_path: Path, net: Graph, message: str) ->
         ("d.csv", b"a,y\n1,0\n", "too few to hold some out"),
         ("d.csv", b"a,y\n1,-1\n1,1\n2,0\n", "counted from 0"),
         ("d.csv", b"a,y\n1,1\n1,1\n2,2\n", "classes are counted from 0"),
-        ("d.csv", b"a,y\n1,250000\n1,310000\n", "write them as floating-point numbers: 310000.0"),
+        (
+            "d.csv",
+            b"a,y\n1,250000\n1,310000\n",
+            "quantities, --outputs.dense.loss mse says so; or write them as floating-point numbers: 310000.0",
+        ),
         ("d.csv", b"a,y\n1,u\n1,v\n2,w\n", "has the classes u, v, w\n   = the last layer needs 3 units"),
         ("d.csv", b"a,y\n1,0\n1,0\n2,0\n", "has one class only, 0"),
         ("d.csv", b"a,y\n1,u\n1,u\n2,u\n", "has one class only, u"),

@@ -12,6 +12,7 @@ import pytest
 import regspec
 from regspec.text.document import parse
 from regspec.training.data.drafting import draft
+from regspec.views.summary import plural
 
 from .commands import command
 
@@ -103,15 +104,34 @@ def test_it_trains_as_it_is(tmp_path: Path) -> None:
         ("--data t.csv --target c --epochs 3", 2, "--epochs"),
         ("net.yaml --data t.csv", 2, "no spec"),
         ("--data one.csv", 1, "one.csv: error: has no column beside the target"),
+        ("--data same.csv", 1, "same.csv: error: has no column that is an input\n   = a: it is 1 everywhere"),
     ],
 )
 def test_what_is_wrong(arguments: str, code: int, message: str, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a,b,c\n1,2.5,x\n2,,y\n5,3.5,x\n")
-    (tmp_path / "one.csv").write_text("a,b\n1,2.5\n1,3.5\n1,4.5\n")
+    (tmp_path / "one.csv").write_text("b\n2.5\n3.5\n4.5\n")
+    (tmp_path / "same.csv").write_text("a,b\n1,2.5\n1,3.5\n1,4.5\n")
     done = command("train", "--draft", *arguments.split(), cwd=tmp_path)
     assert (done.code, message in done.stderr) == (code, True), done.output
     assert "Traceback" not in done.output
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("goals", "units"), [([0, 99], 100), ([0, 100], 1), ([-1, 5], 1), ([250_000, 310_000], 1)])
+def test_whole_numbers_that_are_no_classes(goals: list[int], units: int, tmp_path: Path) -> None:
+    """Those below 0 or too many: with one unit, and the loss that it tells, it trains."""
+    (tmp_path / "t.csv").write_text("a,b\n" + "".join(f"{each}.5,{goals[each % 2]}\n" for each in range(30)))
+    (tmp_path / "t.yaml").write_text(draft(str(tmp_path / "t.csv")))
+    text = (tmp_path / "t.yaml").read_text()
+    assert f"and a last layer of {plural(units, 'unit', 'units')}." in text
+    told = f"whole numbers from {goals[0]} to {goals[1]}; that they are quantities is said by --outputs.OUTPUT.loss mse"
+    assert (told in text) == (units == 1)
+    spec = f"regspec: 1\ninputs: {{x: {{shape: [1]}}}}\nlayers: [{{Dense: {{name: out, units: {units}}}}}]\n"
+    (tmp_path / "net.yaml").write_text(spec)
+    said = ["--outputs.out.loss", "mse"] if units == 1 else []
+    done = command("train", "net.yaml", "--with", "t.yaml", *said, "--epochs", "1", "-o", "run", cwd=tmp_path)
+    assert done.code == 0, done.output
+    assert ("quantities by mse" if units == 1 else "classes by cross_entropy") in done.stdout
 
 
 def test_whole_numbers_as_a_target(tmp_path: Path) -> None:

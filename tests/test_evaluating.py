@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,26 @@ def test_no_place_counts(tmp_path: Path) -> None:
     run = trained(tmp_path, TAGGER, (TAGGED, TAGS), outputs={"out": {"ignore_index": -1}})
     with pytest.raises(regspec.RegspecError, match="the target of 'out' is -1 everywhere, which stands for no class"):
         run.evaluate((TAGGED, np.full_like(TAGS, -1)))
+
+
+@pytest.mark.parametrize(
+    ("loss", "part", "is_streamed"),
+    [
+        ("cross_entropy", "trained on", False),  # of a stream the first batch is refused
+        ("cross_entropy", "held out", False),
+        ("cross_entropy", "held out", True),
+        ("dice", "held out", False),
+    ],
+)
+def test_no_place_of_a_part_counts(loss: str, part: str, is_streamed: bool, tmp_path: Path) -> None:
+    """Which is no matter of the learning rate."""
+    none = np.full_like(TAGS, -1)
+    given: Any = (TAGGED, none, TAGGED, TAGS) if part == "trained on" else (TAGGED, TAGS, TAGGED, none)
+    if is_streamed:
+        given = tuple(partial(iter, [pair]) for pair in (given[:2], given[2:]))
+    with pytest.raises(regspec.RegspecError, match=f"the target of 'out' is -1 everywhere in what is {part}") as raised:
+        trained(tmp_path, TAGGER, given, outputs={"out": {"ignore_index": -1, "loss": loss}})
+    assert "--lr" not in str(raised.value)
 
 
 def test_labels(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import runpy
 import sys
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,8 @@ ROWS: dict[str, tuple[str, Any, dict[str, Any]]] = {
     "images": (IMAGE, (IMAGES, WORDS), {"lr": 0.5}),
     "a table": (HOUSES, TABLE, {"columns": COLUMNS}),
 }
-FILES = {"onnx": "net.onnx", "pt2": "net.pt2", "safetensors": "net.safetensors", "source": "net.py"}
+ENDINGS = {"onnx": "onnx", "pt2": "pt2", "safetensors": "safetensors", "source": "py", "keras": "keras"}
+FILES = {form: f"net.{ending}" for form, ending in ENDINGS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -125,10 +127,17 @@ def by_source(path: Path, run: regspec.Run, x: Tensor) -> Sequence[Tensor]:
     return tensors_of(model(x))
 
 
-LOADED = {"onnx": by_onnx, "pt2": by_pt2, "safetensors": by_safetensors, "source": by_source}
+def by_keras(path: Path, run: regspec.Run, x: Tensor) -> Sequence[Tensor]:
+    keras = pytest.importorskip("keras")
+    found: Sequence[Tensor] = keras.tree.flatten(keras.models.load_model(path)(x, training=False))
+    return found
+
+
+LOADED = {"onnx": by_onnx, "pt2": by_pt2, "safetensors": by_safetensors, "source": by_source, "keras": by_keras}
 
 
 @pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*:FutureWarning")  # torch's own
+@pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer:UserWarning")  # of Keras: it begins anew
 @pytest.mark.parametrize("form", FILES)
 @pytest.mark.parametrize("name", ROWS)
 def test_it_gives_what_the_run_gives(
@@ -164,6 +173,9 @@ def said_in(form: str, path: Path) -> dict[str, Any]:
         session = onnxruntime.InferenceSession(path)
         said = session.get_modelmeta().custom_metadata_map
         return {key: text if key in ("regspec", "spec") else json.loads(text) for key, text in said.items()}
+    if form == "keras":
+        with zipfile.ZipFile(path) as archive:
+            return json.loads(archive.read("metadata.json"))["regspec"]  # type: ignore[no-any-return]
     with safe_open(path.with_suffix(".safetensors"), "pt") as file:
         return json.loads(file.metadata()["regspec"])  # type: ignore[no-any-return]
 
@@ -292,7 +304,7 @@ def test_the_command(run_of: Callable[[str], regspec.Run], tmp_path: Path) -> No
     ("path", "form", "message"),
     [
         ("net.onnx", "onx", "'onx' is no format\n.*did you mean 'onnx'"),
-        ("net.h5", None, r"net\.h5: error: is no \.onnx, \.pt2, \.safetensors or \.py file"),
+        ("net.h5", None, r"net\.h5: error: is no \.onnx, \.pt2, \.safetensors, \.py or \.keras file"),
         ("net.pt2", "onnx", r"net\.pt2: error: is no \.onnx file"),
         (None, None, "neither a format nor a file is said"),
     ],

@@ -341,3 +341,23 @@ def _activation_of(activation: Any) -> Any:
     renewed = keras2.renewed({"class_name": "Dense", "config": config}, dialect, notes)
     ((_, fields),) = layer_of(renewed, dialect, notes).items()
     return fields["activation"]
+
+
+@pytest.mark.parametrize(
+    ("axis", "more", "written"),
+    [
+        ([3], {}, None),
+        ([4], {}, None),
+        (3, {}, None),
+        ([2], {}, "biased"),
+        ([1], {}, "biased"),
+        ([3], {"dtype": "float64"}, "biased"),
+    ],
+)
+def test_the_moving_variance_of_images(axis: Any, more: dict[str, Any], written: str | None) -> None:
+    """Measured on tf_keras 2.21: its kernel for images and volumes in single precision takes the unbiased variance."""
+    config = {"name": "b", "axis": axis, **more}
+    dialect = Dialect(generation=2, version=(2, 15), dtype=more.get("dtype", "float32"))
+    renewed = keras2.renewed({"class_name": "BatchNormalization", "config": config}, dialect, Notes())
+    ((_, fields),) = layer_of(renewed, dialect, Notes()).items()
+    assert fields.get("moving_variance") == written

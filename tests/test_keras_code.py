@@ -132,7 +132,15 @@ def test_ported_again(name: str, tmp_path: Path) -> None:
 
 LINE = "Dense: {name: d, units: 2"
 REFUSED = {
-    "operation": ("Sin: {name: d}", "d is of kind Sin, and Keras 3 has no such layer"),
+    "kind": (
+        "LayerScale: {name: d, init_values: 0.1, projection_dim: 4}",
+        "d is of kind LayerScale, and Keras 3 has no such layer",
+    ),
+    "operation": (
+        "Sin: {name: d, activity_regularizer: l2}",
+        "d has a penalty on its output, and Keras's Sin is an operation, which takes none: 'Activation: linear' behind "
+        "it can have it",
+    ),
     "penalty": (
         f"{LINE}, kernel_regularizer: {{hoyer: 0.1}}}}",
         "d has the regularizer hoyer 0.1, which Keras does not have",
@@ -175,19 +183,6 @@ def test_refused_of_the_whole(name: str) -> None:
     with pytest.raises(regspec.RegspecError) as raised:
         regspec.source(spec, target="keras")
     assert [each.what for each in raised.value.problems] == [problem]
-
-
-def test_a_mask_that_comes_with_a_tensor_is_refused() -> None:
-    """Keras's code has tensors alone; the mask of another layer is none."""
-    spec = (
-        "regspec: 1\ninputs: {tokens: {shape: [5], dtype: int64}}\nlayers:\n"
-        "  - Embedding: {name: words, input_dim: 9, output_dim: 3, mask_zero: true}\n"
-        "  - Conv1D: {name: score, filters: 4, kernel_size: 1}\n  - LSTM: {name: l, units: 3, mask: words}\n"
-    )
-    with pytest.raises(regspec.RegspecError) as raised:
-        regspec.source(spec, target="keras")
-    what = "l takes the mask that comes with 'words', which is no tensor in Keras's code"
-    assert [(each.line, each.what) for each in raised.value.problems] == [(6, what)]
 
 
 @pytest.mark.parametrize("name", REFUSED)

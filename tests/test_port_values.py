@@ -87,7 +87,12 @@ REFUSED: list[tuple[str, Any, int, str]] = [
     ("constraint", "Constraint", 3, "the constraint 'Constraint'"),
     ("initializer", {"class_name": "__lambda__", "config": {}}, 3, "it is Python code, which is not run"),
     ("initializer", form("Constant", "keras.initializers", value={"class_name": "__numpy__"}), 3, "with value"),
-    ("activation", {"class_name": "function", "config": "mine>relu", "module": "builtins"}, 3, "'mine>relu'"),
+    (
+        "activation",
+        {"class_name": "function", "config": "mine>relu", "module": "builtins"},
+        3,
+        "'relu', which is none of Keras's own \\(mine>relu\\)",
+    ),
     ("activation", {"class_name": "function", "config": "swoosh", "registered_name": "mine>swoosh"}, 3, "none of"),
     ("activation", "swoosh", 3, "the activation 'swoosh'"),
 ]
@@ -110,6 +115,46 @@ def test_a_regularizer_of_the_users_that_is_registered(monkeypatch: pytest.Monke
         regspec.register_regularizer(own_penalty)
     value = form("OwnPenalty", None, "mine>OwnPenalty", strength=0.5)
     assert spec_form(value, "regularizer") == {"own_penalty": {"strength": 0.5}}
+
+
+def own_activation(x: torch.Tensor) -> torch.Tensor:
+    return x
+
+
+def own_constraint(weight: torch.Tensor) -> torch.Tensor:
+    return weight
+
+
+OWN_FUNCTION = {"module": "builtins", "class_name": "function", "registered_name": "function"}
+
+
+@pytest.mark.parametrize(
+    ("sort", "register", "function"),
+    [
+        ("regularizer", regspec.register_regularizer, own_penalty),
+        ("activation", regspec.register_activation, own_activation),
+        ("constraint", regspec.register_constraint, own_constraint),
+    ],
+)
+@pytest.mark.usefixtures("_registry")
+def test_plain_functions_of_the_users(sort: str, register: Any, function: Any) -> None:
+    """As Keras 3.15 writes them; what is not registered is named, with the way out."""
+    value = {**OWN_FUNCTION, "config": f"mine>{function.__name__}"}
+    with pytest.raises(
+        UnportedError, match=f"the {sort} '{function.__name__}', which is none of Keras's own"
+    ) as caught:
+        spec_form(value, sort)
+    assert caught.value.hint is not None
+    assert f"@regspec.register_{sort}(name='{function.__name__}')" in caught.value.hint
+    register(function)
+    assert spec_form(value, sort) == function.__name__
+
+
+@pytest.mark.parametrize("sort", ["regularizer", "activation"])
+def test_a_function_of_the_users_with_a_name_of_keras(sort: str) -> None:
+    name = {"regularizer": "l2", "activation": "relu"}[sort]
+    with pytest.raises(UnportedError, match="which is none of Keras's own"):
+        spec_form({**OWN_FUNCTION, "config": f"mine>{name}"}, sort)
 
 
 # -- constraints and initializers --------------------------------------------------------------------------------------

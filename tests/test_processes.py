@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from .commands import as_torchrun, command, run_rank
+from .commands import as_torchrun, command, command_apart, run_module, run_rank, started
 
 # 142 examples in batches of 32: with three processes the parts of a batch differ in size, and so do those of the last
 NET = """
@@ -33,15 +33,6 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "net.yaml").write_text(NET)
     assert command(*ARGUMENTS, "--epochs", "3", cwd=folder).code == 0
     return folder / "run"
-
-
-def new_processes(folder: Path, start: list[str], *more: str) -> None:
-    """A run that Lightning or torchrun shares out among processes."""
-    (folder / "net.yaml").write_text(NET)
-    run = [sys.executable, "-m", *start, *ARGUMENTS, *more]
-    result = subprocess.run(run, cwd=folder, capture_output=True, text=True, timeout=240)
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert result.stdout.count("epoch 2/") == 1  # one of the processes prints
 
 
 def check(run: Path, alone: Path) -> None:
@@ -77,18 +68,33 @@ def test_several_processes(strategy: str, size: int, alone: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("strategy", [pytest.param("ddp", marks=pytest.mark.everything), "fsdp"])
-def test_resumed_by_other_processes(strategy: str, alone: Path, tmp_path: Path) -> None:
-    """Two epochs on two processes, which Lightning starts, the third on one."""
-    new_processes(tmp_path, ["regspec"], "--epochs", "2", "--devices", "2", "--strategy", strategy)
-    go_on = ["train", "--resume", "run", "--epochs", "3", "--devices", "1", "--strategy", "auto"]
+def test_resumed_by_other_processes(strategy: str, tmp_path: Path) -> None:
+    """Two epochs on two processes, which Lightning starts, the third on three, which torchrun does, the fourth on one.
+
+    The weights are averaged, too: of halves of each, of thirds, and of all.
+    """
+    (tmp_path / "net.yaml").write_text(NET)
+    more = ["--optimizer", "adam", "--lr", "0.05", "--ema", "0.8"]
+    begin = [*ARGUMENTS, *more, "--epochs", "2", "--devices", "2", "--strategy", strategy]
+    with started(run_module, tmp_path, begin) as process:
+        first = process.ended()
+    assert (first.code, first.output.count("epoch 2/")) == (0, 1), first  # one of the processes prints
+    assert command(*ARGUMENTS[:-1], "alone", *more, "--epochs", "4", cwd=tmp_path).code == 0
+    done = as_torchrun(3, run_rank, tmp_path, ["train", "--resume", "run", "--epochs", "3"])
+    assert [each.code for each in done] == [0, 0, 0], done
+    go_on = ["train", "--resume", "run", "--epochs", "4", "--devices", "1", "--strategy", "auto"]
     assert command(*go_on, cwd=tmp_path).code == 0
-    check(tmp_path / "run", alone)
+    check(tmp_path / "run", tmp_path / "alone")
 
 
 @pytest.mark.everything
 def test_torchrun(alone: Path, tmp_path: Path) -> None:
+    (tmp_path / "net.yaml").write_text(NET)
     torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "regspec"]
-    new_processes(tmp_path, torchrun, "--epochs", "3")
+    run = [sys.executable, "-m", *torchrun, *ARGUMENTS, "--epochs", "3"]
+    result = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.stdout.count("epoch 2/") == 1  # one of the processes prints
     check(tmp_path / "run", alone)
 
 
@@ -165,17 +171,26 @@ def drawn():
 """
 
 
+STREAMED = ["train", "net.yaml", "--data", "given_stream:loaders", "--accelerator", "cpu", "--epochs", "2"]
+
+
+@pytest.fixture(scope="module")
+def streamed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of one process, on batches one after the other."""
+    folder = tmp_path_factory.mktemp("streamed")
+    (folder / "net.yaml").write_text(NET)
+    (folder / "given_stream.py").write_text(STREAM)
+    alone = command_apart(*STREAMED, "-o", "alone", cwd=folder)
+    assert alone.code == 0, alone
+    return folder
+
+
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_batches_one_after_the_other(strategy: str, tmp_path: Path) -> None:
+def test_batches_one_after_the_other(strategy: str, streamed: Path) -> None:
     """Each process goes through the stream and takes its part of each batch, of an uneven last one too."""
-    (tmp_path / "net.yaml").write_text(NET)
-    (tmp_path / "given_stream.py").write_text(STREAM)
-    arguments = ["train", "net.yaml", "--data", "given_stream:loaders", "--accelerator", "cpu", "--epochs", "2"]
-    alone = as_torchrun(1, run_rank, tmp_path, [*arguments, "-o", "alone"])
-    assert alone[0].code == 0, alone
-    done = as_torchrun(3, run_rank, tmp_path, [*arguments, "-o", "run", "--strategy", strategy])
+    done = as_torchrun(3, run_rank, streamed, [*STREAMED, "-o", strategy, "--strategy", strategy])
     assert [each.code for each in done] == [0, 0, 0], done
-    check(tmp_path / "run", tmp_path / "alone")
+    check(streamed / strategy, streamed / "alone")
 
 
 @pytest.mark.parametrize(
@@ -191,28 +206,22 @@ def test_batches_that_can_not_be_shared(data: str, told: str, tmp_path: Path) ->
     assert any(told in each.output for each in done)
 
 
+STEPS = ["--clip-gradients", "0.3", "--accumulate", "2", "--schedule", "cosine warmup=3", "--weights", "run"]
+STEPS += ["--epochs", "3", "--optimizer", "sgd momentum=0.9", "--lr", "0.3", "--ema", "0.8"]
+
+
+@pytest.fixture(scope="module")
+def stepped(alone: Path) -> Path:
+    """A run of one process."""
+    folder = alone.parent
+    assert command(*ARGUMENTS[:-1], "stepped", *STEPS, cwd=folder).code == 0
+    return folder / "stepped"
+
+
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_steps(strategy: str, alone: Path, tmp_path: Path) -> None:
+def test_steps(strategy: str, stepped: Path) -> None:
     """Clipped, of several batches, by a schedule, from weights of another run, and averaged."""
-    (tmp_path / "net.yaml").write_text(NET)
-    more = ["--clip-gradients", "0.3", "--accumulate", "2", "--schedule", "cosine warmup=3", "--weights", str(alone)]
-    more += ["--epochs", "3", "--optimizer", "sgd momentum=0.9", "--lr", "0.3", "--ema", "0.8"]
-    arguments = [*ARGUMENTS[:-1], "alone", *more]
-    assert command(*arguments, cwd=tmp_path).code == 0
-    done = as_torchrun(3, run_rank, tmp_path, [*ARGUMENTS, *more, "--strategy", strategy])
+    arguments = [*ARGUMENTS[:-1], f"stepped_{strategy}", *STEPS, "--strategy", strategy]
+    done = as_torchrun(3, run_rank, stepped.parent, arguments)
     assert [each.code for each in done] == [0, 0, 0], done
-    check(tmp_path / "run", tmp_path / "alone")
-
-
-def test_an_average_goes_on_in_other_shards(tmp_path: Path) -> None:
-    """Of two processes that have halves of the weights, by three that have thirds, and by one that has all."""
-    (tmp_path / "net.yaml").write_text(NET)
-    more = ["--optimizer", "adam", "--lr", "0.05", "--ema", "0.8"]
-    assert command(*ARGUMENTS[:-1], "alone", *more, "--epochs", "4", cwd=tmp_path).code == 0
-    begin = [*ARGUMENTS, *more, "--epochs", "2", "--strategy", "fsdp"]
-    for size, arguments in ((2, begin), (3, ["train", "--resume", "run", "--epochs", "3"])):
-        done = as_torchrun(size, run_rank, tmp_path, arguments)
-        assert [each.code for each in done] == [0] * size, done
-    last = ["train", "--resume", "run", "--epochs", "4", "--devices", "1", "--strategy", "auto"]
-    assert command(*last, cwd=tmp_path).code == 0
-    check(tmp_path / "run", tmp_path / "alone")
+    check(stepped.parent / f"stepped_{strategy}", stepped)

@@ -7,6 +7,7 @@ import pickle
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -124,6 +125,58 @@ def test_a_class_becomes_a_regularizer() -> None:
     weight = model.dense.weight
     expected = {"dense.kernel": 1.01 * weight.square().sum(), "dense.activity": 0.1 * y.abs().pow(3).sum() / 3}
     torch.testing.assert_close(model.regularization_terms(), expected)
+
+
+@pytest.mark.parametrize("function", [own.steep, own.Steep])
+@pytest.mark.parametrize(("form", "slope"), [("mine", 2.0), ("{mine: {slope: 3.0}}", 3.0)])
+def test_an_activation_of_the_users(function: Any, form: str, slope: float) -> None:
+    assert regspec.register_activation(name="mine")(function) is function
+    x = torch.randn(3, 6)
+    model = regspec.build(spec(f"Dense: {{units: 2, activation: {form}}}"))
+    torch.testing.assert_close(model(x), own.steep(model.dense(x), slope))
+    torch.testing.assert_close(pickle.loads(pickle.dumps(model))(x), model(x))
+    alone = regspec.build(spec(f"Activation: {{activation: {form}}}"))
+    torch.testing.assert_close(alone(x), own.steep(x, slope))
+
+
+def test_an_activation_of_the_users_in_a_cell() -> None:
+    """Of a recurrent layer, step by step."""
+    regspec.register_activation(own.steep)
+    text = "{regspec: 1, inputs: {x: {shape: [4, 3]}}, layers: [{SimpleRNN: {name: r, units: 2, activation: steep}}]}"
+    model = regspec.build(regspec.loads(text))
+    x = torch.randn(5, 4, 3)
+    states = dict(model.named_parameters())
+    w, u, b = (states[next(name for name in states if each in name)] for each in ("weight_ih", "weight_hh", "bias_ih"))
+    h = torch.zeros(5, 2)
+    for step in range(4):
+        h = own.steep(x[:, step] @ w.T + h @ u.T + b)
+    torch.testing.assert_close(model(x), h)
+
+
+@pytest.mark.parametrize("function", [own.clipped, own.Clipped])
+@pytest.mark.parametrize(("form", "most"), [("mine", 0.25), ("{mine: {most: 0.125}}", 0.125)])
+def test_a_constraint_of_the_users(function: Any, form: str, most: float) -> None:
+    assert regspec.register_constraint(name="mine")(function) is function
+    model = regspec.build(spec(f"Dense: {{units: 2, kernel_constraint: {form}}}"))
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    regspec.bind(model, optimizer)
+    model(10 * torch.ones(3, 6)).sum().backward()
+    optimizer.step()
+    assert model.dense.weight.abs().max() == most
+    assert model.dense.bias.abs().max() > most
+
+
+@pytest.mark.parametrize(
+    ("register", "message"),
+    [
+        (lambda: regspec.register_activation(own.steep, name="relu"), "'relu' can't be registered: it has a meaning"),
+        (lambda: regspec.register_constraint(own.clipped, name="max_norm"), "'max_norm' can't be registered: it has"),
+        (lambda: regspec.register_activation(lambda x: x), "can't be registered: compiled source imports it"),
+    ],
+)
+def test_what_is_no_function_of_the_users(register: Any, message: str) -> None:
+    with pytest.raises(regspec.RegspecError, match=message):
+        register()
 
 
 OFFERED = """import regspec, torch

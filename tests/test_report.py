@@ -455,7 +455,7 @@ def test_which_class_is_taken_for_which(trained: Path, run: Path, whole: str) ->
     picture = pictures(whole)["confusion"]
     shown = re.findall(r"<text[^>]*>([^<]*)</text>", picture)
     names = [str(each) for each in range(10)]
-    assert sorted(shown) == sorted([*names, *names, *(str(each) for each in counts[counts > 0])])
+    assert sorted(shown) == sorted([*names, "is", *names, "taken for", *(str(each) for each in counts[counts > 0])])
     assert f"{counts.trace()} of {counts.sum()} are right" in picture
     assert len(re.findall("var\\(--accent\\); fill-opacity", picture)) >= 10
     held_out = json.loads((run / "held_out.json").read_text())

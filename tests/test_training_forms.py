@@ -198,6 +198,12 @@ def test_the_command_line_is_over_the_file_argument_by_argument(tmp_path: Path) 
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("option", ["--optimizer.sgd", "--optimizer.sgd=3", "--schedule."])
+def test_an_argument_without_a_name(option: str) -> None:
+    done = command("train", "net.yaml", option, "3")
+    assert (done.code, f"{option.partition('.')[0]}.NAME.ARGUMENT VALUE" in done.stderr) == (2, True)
+
+
 def test_a_searched_optimizer_may_have_its_rate() -> None:
     made = with_values(Options(), {"optimizer": {"sgd": {"lr": 0.1, "momentum": 0.9}}})
     assert (made.optimizer, made.lr) == ("sgd momentum=0.9", 0.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,10 @@ import polars as pl
 import pytest
 
 import regspec
-from regspec.training.data import scanned
+from regspec.graph.loading import graph_of
+from regspec.training.data import load_data, scanned
+from regspec.training.data.division import Fold
+from regspec.training.options.columns import columns_said
 
 from .commands import command
 
@@ -49,9 +53,46 @@ def test_words_that_training_did_not_have_are_said(
                 warnings.simplefilter("always")
                 action(f"{name}.parquet")
             assert [str(each.message) for each in caught] == wanted
+            assert {each.filename for each in caught} <= {__file__}
         for word in ("predict", "evaluate"):
             done = command(word, "run", "--data", f"{name}.parquet", cwd=tmp_path)
             assert (done.code, done.stderr.splitlines()) == (0, wanted)
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+@pytest.mark.parametrize("case", STRANGERS)
+def test_words_of_what_is_held_out_are_said(
+    case: str, is_large: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By `train`: of a set beside what is trained on, and of a part of it."""
+    spec, said, becomes = STRANGERS[case]
+    if is_large:
+        monkeypatch.setattr(scanned, "LARGE", 1)
+        monkeypatch.setattr(scanned, "CHUNK", 24)
+    (tmp_path / "net.yaml").write_text(spec)
+    (tmp_path / "t.yaml").write_text(json.dumps({"regspec": 1, "data": {"columns": {"city": said}}}))
+    cities = ["Ulm", "Bonn", "Kiel"] * 10
+    pl.DataFrame({"city": cities, "kind": [0, 1] * 15}).write_parquet(tmp_path / "known.parquet")
+    new = pl.DataFrame({"city": ["Ulm", "Rome", "Bonn", "Oslo", "Kiel"], "kind": [0, 1, 0, 1, 0]})
+    new.write_parquet(tmp_path / "new.parquet")
+    line = f"held out: 2 rows have words of 'city' that training did not have: they count as {becomes}\n"
+    for held_out, is_told in (["--validation", "new.parquet"], True), ([], False):
+        how = ["--with", "t.yaml", "--data", "known.parquet", *held_out, "--epochs", "1"]
+        done = command("train", "net.yaml", *how, cwd=tmp_path)
+        assert (done.code, done.stderr) == (0, "")
+        assert ("did not have" in done.stdout) == (line in done.stdout) == (is_told and becomes is not None)
+
+
+def test_words_of_a_fold_alone() -> None:
+    """A word of one row is new to the model that did not see this row, and to no other."""
+    spec, said, _ = STRANGERS["codes"]
+    given = pl.DataFrame({"city": ["Rome", *["Ulm", "Bonn", "Kiel"] * 8], "kind": [0] + [0, 1] * 12})
+    told = [
+        load_data(given, graph_of(spec), columns=columns_said([f"city={said}"]), fold=Fold(number, 4)).unknown_words
+        for number in range(1, 5)
+    ]
+    line = "1 row has a word of 'city' that training did not have: it counts as unknown"
+    assert sorted(told) == [(), (), (), (line,)]
 
 
 HINTS: dict[str, tuple[list[str], str]] = {

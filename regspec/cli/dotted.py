@@ -42,6 +42,8 @@ def undotted(args: list[str]) -> Iterator[str]:
             yield from (OF_COMMANDS[name], given if is_given else _value(left, each))
         elif is_dotted and option in (*DOTTED, *CALLED):
             key, value = parted(rest)
+            if option in CALLED and "." not in key:
+                raise typer.BadParameter(f"an argument of it is {option}.NAME.ARGUMENT VALUE", param_hint=each)
             said = f"{key}={_value(left, each) if value is None else value}"
             if option in DOTTED:
                 yield from (option, said)

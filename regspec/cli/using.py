@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from regspec.cli.application import Force, Format, RunFolder, app, output_option, write
+from regspec.cli.application import Force, Format, RunFolder, app, document_in, output_option, write
+from regspec.graph.loading import checked
 from regspec.text.problems import Problem, RegspecError, needing
 from regspec.training.options.options import Options
 from regspec.views.summary import plural
@@ -196,26 +197,70 @@ def predict(
         typer.echo(f"the first {SHOWN} of {len(frame):,}; -o predictions.csv writes all")
 
 
-@app.command(epilog="Example: `regspec export runs/digits_cnn --format onnx -o digits.onnx`")
+Exportable = Literal["onnx", "pt2", "safetensors", "source", "keras", "keras-source"]
+
+
+@app.command(epilog="Example: `regspec export runs/digits_cnn --format keras -o digits.keras`")
 def export(
-    run: RunFolder,
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN",
+            help="A run's folder; for Keras also that of a port, or a spec, whose weights are drawn.",
+            show_default=False,
+        ),
+    ],
     format_: Annotated[
-        Literal["onnx", "pt2", "safetensors", "source"] | None,
+        Exportable | None,
         typer.Option("--format", help="Which; that of the file's ending, when absent.", show_default=False),
     ] = None,
     output: Annotated[
         Path | None,
-        output_option("The .onnx, .pt2, .safetensors or .py file to write; by the spec's name, when absent."),
+        output_option("The .onnx, .pt2, .safetensors, .keras or .py file to write; by the spec's name, when absent."),
     ] = None,
+    lossy: Annotated[
+        bool,
+        typer.Option(
+            "--lossy",
+            help="Leave out penalties that Keras has no counterpart of, and list them; else they are refused.",
+        ),
+    ] = False,
     force: Force = False,
 ) -> None:
     """Write a run's model as others load it, for batches of any size, and say what it takes and gives.
 
     onnx has the spec's names of inputs and outputs; pt2 is a program of torch.export; source is a class that needs
-    torch alone, with its weights beside it. Each is loaded again and compared with the model. What prepares the data
-    is not in it: columns, names of classes and units are said at the end, and in the file.
+    torch alone, with its weights beside it; keras is a whole file of Keras 3, with penalties and constraints, and
+    keras-source its functional code, with its weights beside it. Each but the last is loaded again and compared with
+    the model. What prepares the data is not in it: columns, names of classes and units are said at the end, and in the
+    file.
     """
-    typer.echo(str(_loaded(run, "export").export(output, format=format_, force=force)))
+    is_for_keras = "keras" in (format_ or "") or (output is not None and output.suffix == ".keras")
+    is_run = run.is_dir() and ((run / "run.json").is_file() or not (run / "spec.yaml").is_file())
+    if is_for_keras and not is_run:
+        _to_keras(run, output, format_ or "keras", lossy=lossy, force=force)
+        return
+    typer.echo(str(_loaded(run, "export").export(output, format=format_, lossy=lossy, force=force)))
+
+
+def _to_keras(place: Path, output: Path | None, form: str, *, lossy: bool, force: bool) -> None:
+    """Writes the model of a port's folder, or of a spec, for Keras. Raises `RegspecError`."""
+    with needing("export", "keras"):
+        from regspec.keras.writing.exporting import to_keras
+        from regspec.modules.building import build
+        from regspec.training.exporting.naming import path_of
+        from regspec.training.loop.starting import begin_with
+    if place.suffix in (".keras", ".h5", ".hdf5"):
+        raise RegspecError(
+            Problem("is a file of Keras", "regspec port makes a folder of it, which goes back", str(place))
+        )
+    spec = checked(document_in(place / "spec.yaml" if place.is_dir() else place))
+    model = build(spec, seed=0)
+    if place.is_dir():
+        begin_with(model, str(place))
+    typer.echo(str(to_keras(model, path_of(output, form, spec.name)[0], lossy=lossy, force=force)))
+    if not place.is_dir():
+        typer.echo("its weights are drawn, because a spec has none; a run or a port has")
 
 
 @contextmanager

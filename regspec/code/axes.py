@@ -130,3 +130,8 @@ class Pattern:
         """Keras's array as it lies in torch."""
         permuted: NDArray[np.generic] = array.transpose(self.permutation)
         return permuted.reshape(self.torch_shape(array.shape))
+
+    def to_keras(self, array: NDArray[np.generic], shape: tuple[int, ...]) -> NDArray[np.generic]:
+        """Keras's array, of this shape, of one as it lies in torch."""
+        apart: NDArray[np.generic] = array.reshape([shape[axis] for axis in self.permutation])
+        return apart.transpose(inverse(self.permutation))

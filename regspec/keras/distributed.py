@@ -18,7 +18,7 @@ from regspec.keras.values import Item, UnportedError
 # Layers of several inputs that take each number by itself, and so also of all steps at once.
 EACH_BY_ITSELF = frozenset({"Add", "Average", "Maximum", "Minimum", "Multiply", "Subtract"})
 OF_AXES = {"Concatenate": "axis", "Dot": "axes"}  # and those that name axes, which come after the steps
-DISTRIBUTED = ("TimeDistributed",)  # wrappers that compute each step by itself
+WRAPPERS = frozenset({"TimeDistributed"})
 HELD_IN = "layer"  # the group in which a file has what TimeDistributed holds
 
 
@@ -37,7 +37,7 @@ def distributed(item: Item, generation: int) -> Item:
         layers = [distributed(each, generation) if isinstance(each, dict) else each for each in config["layers"]]
         return {**item, "config": {**config, "layers": layers}}
     inner = config.get("layer")
-    if item.get("class_name") not in DISTRIBUTED or not isinstance(inner, dict) or inner["class_name"] not in MODELS:
+    if item.get("class_name") not in WRAPPERS or not isinstance(inner, dict) or inner["class_name"] not in MODELS:
         return item
     name = name_of(item)
     own = distributed(inner, generation)["config"]

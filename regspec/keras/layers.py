@@ -13,6 +13,7 @@ from regspec.keras import quirks
 from regspec.keras.bytecode import CODE, described
 from regspec.keras.dialect import Dialect
 from regspec.keras.kinds import CLASSES, kind_of
+from regspec.keras.libraries import library_of
 from regspec.keras.notes import Notes
 from regspec.keras.older import theano
 from regspec.keras.precision import note_of, policy_of
@@ -90,6 +91,9 @@ def layer_of(item: Mapping[str, Any], dialect: Dialect, notes: Notes) -> dict[st
     if class_name in CODE:
         raise UnportedError(described(config.get("function")))
     if cls is None or (is_foreign(item) and class_name in (*BUILT_IN, *CLASSES)):
+        if (library := library_of(item)) is not None:
+            way = f"or put torch modules of yours in their place: --replace '{class_name}=package.module:Class'"
+            raise UnportedError(f"it is a layer of {library.name}, which {library.does}", f"{library.advice}; {way}")
         raise UnportedError(f"no kind ports the class {_whose(item)}")
     fields = _fields_of(cls, class_name, config, dialect, notes)
     if (precision := _precision(class_name, config, dialect, notes)) != dialect.dtype:
@@ -104,7 +108,7 @@ def layer_of(item: Mapping[str, Any], dialect: Dialect, notes: Notes) -> dict[st
         fields["trainable"] = []
         notes.add("the model is frozen as a whole, so that Keras trains none of its weights, whatever its layers say")
     if class_name in SHORTER:
-        fields = SHORTER[class_name](fields)
+        fields = SHORTER[class_name](fields, config)
     if class_name in NOTES:
         notes.add(NOTES[class_name])
     return {cls.__name__: weights_last(fields)}
@@ -210,7 +214,7 @@ def _replaced(cls: type[Layer], class_name: str, config: Mapping[str, Any], note
     return fields
 
 
-def _in_both_directions(fields: dict[str, Any]) -> dict[str, Any]:
+def _in_both_directions(fields: dict[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     """The fields without those that the wrapper sets for both layers, and without a backward layer like its own."""
     sides = {
         side: {kind: {key: value for key, value in own.items() if key != "zero_output_for_mask"}}
@@ -221,19 +225,19 @@ def _in_both_directions(fields: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in {**fields, **sides}.items() if key != "backward_layer" or value != made}
 
 
-def _with_statistics(fields: dict[str, Any]) -> dict[str, Any]:
+def _with_statistics(fields: dict[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a Normalization; without numbers of its own, these lie among the weights."""
     return fields if "mean" in fields else {**fields, "mean": "loaded", "variance": "loaded"}
 
 
-def _with_biased_variance(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a BatchNormalization with the moving variance of Keras, where it moves."""
-    is_said = fields.get("trainable") is False or fields.get("renorm")
+def _with_biased_variance(fields: dict[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a BatchNormalization with the moving variance of Keras 3, where it moves and no other is said."""
+    is_said = fields.get("trainable") is False or fields.get("renorm") or "moving_variance" in config
     return fields if is_said else {**fields, "moving_variance": "biased"}
 
 
 # For classes some of whose fields follow from others, or are said otherwise than in a config: what a spec says.
-SHORTER: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+SHORTER: dict[str, Callable[[dict[str, Any], Mapping[str, Any]], dict[str, Any]]] = {
     "BatchNormalization": _with_biased_variance,
     "Bidirectional": _in_both_directions,
     "Normalization": _with_statistics,

@@ -59,7 +59,7 @@ class Reader:
         is_replaced = self.replacement(layer) is not None
         what = f"'{name}' ({cls}) can't be ported: {reason}"
         place = None if self.source is None else self.source.place_of(name_of(layer))
-        self.problems.append(Problem(what, None if is_replaced else hint, place))
+        self.problems.append(Problem(what, reason.hint or (None if is_replaced else hint), place))
 
 
 # -- names and shapes --------------------------------------------------------------------------------------------------

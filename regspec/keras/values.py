@@ -47,7 +47,11 @@ HOLDERS_OF_FUNCTIONS = ("Activation",)  # layers that stand for the function in 
 
 
 class UnportedError(Exception):
-    """A value, a layer or a call that has no counterpart here; its text says which."""
+    """A value, a layer or a call that has no counterpart; its text says which, and ``hint`` the way out, if any."""
+
+    def __init__(self, what: str, hint: str | None = None) -> None:
+        super().__init__(what)
+        self.hint = hint
 
 
 def is_foreign(item: Mapping[str, Any]) -> bool:
@@ -77,6 +81,9 @@ def spec_form(value: Any, sort: str, generation: int = 3) -> Any:
             raise UnportedError(f"the {sort} is a lambda: {described(config)}")
         if name == "function":  # an activation function of its own
             name, config = config if isinstance(config, str) else "", {}
+            if ">" in name:  # a function that was registered with Keras
+                value = {**value, "registered_name": name, "module": None}
+                name = name.rpartition(">")[2]
     else:
         raise UnportedError(f"the {sort} {str(value)[:80]}")
     if sort == "activation" and isinstance(config, dict) and "trainable" in config:  # a layer in a function's place
@@ -86,11 +93,12 @@ def spec_form(value: Any, sort: str, generation: int = 3) -> Any:
     family = FAMILIES[sort]
     member = family.get(name) or family.get(snake_case(name).removesuffix(f"_{sort}"))
     if not is_text and is_foreign(value) and not (member is not None and member.is_registered):
-        raise UnportedError(f"the {sort} '{name}', which is none of Keras's own ({value.get('registered_name')})")
+        what = f"the {sort} '{name}', which is none of Keras's own ({value.get('registered_name')})"
+        raise UnportedError(what, registering(sort, name))
     if sort == "regularizer" and name in NORMS:
         return _norms(name, config, is_text, generation)
     if member is None:
-        raise UnportedError(f"the {sort} '{name}'")
+        raise UnportedError(f"the {sort} '{name}'", registering(sort, name))
     if not isinstance(config, dict):
         raise UnportedError(f"the {sort} '{name}' with {str(config)[:80]}")
     fields = {field: shortened(each) for field, each in config.items() if field not in NOT_FIELDS}
@@ -104,6 +112,13 @@ def spec_form(value: Any, sort: str, generation: int = 3) -> Any:
         elif each == member.model_fields[field].default:
             del fields[field]
     return {member.name: fields} if fields else member.name
+
+
+def registering(sort: str, name: str) -> str | None:
+    """How a thing of a family becomes known that is the user's own; None where none can."""
+    if sort == "initializer" or not name.isidentifier():
+        return None
+    return f"write it in torch, with @regspec.register_{sort}(name='{snake_case(name)}'), and give --import its module"
 
 
 def _function_of(name: str, config: dict[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -73,6 +73,49 @@ def to_parameters(weight: Weight, array: NDArray[np.generic]) -> dict[str, NDArr
     return dict(zip(weight.parameters, moved, strict=True))
 
 
+def arrays_in(program: Program, state: Mapping[str, NDArray[np.generic]]) -> dict[WeightPath, NDArray[np.generic]]:
+    """Keras's arrays by the ways to the weights, from torch's parameters by their paths: `parameters_of` undone.
+
+    Raises:
+        RegspecError: where a parameter that Keras does not have is not zero.
+    """
+    found: dict[WeightPath, NDArray[np.generic]] = {}
+    problems = Problems()
+    waiting: list[tuple[Program, WeightPath, str]] = [(program, (), "")]
+    while waiting:
+        current, within, prefix = waiting.pop()
+        for step in (each for each in current.steps if each.declares):
+            if (block := block_of(step)) is not None:
+                waiting.append((block, (*within, step.name), f"{prefix}{step.attributes['']}."))
+                continue
+            for weight in step.lowered.weights:
+                module = f"{prefix}{step.attributes[weight.module]}"
+                own = [state[f"{module}.{key}" if key else module] for key in weight.parameters]
+                found[(*within, step.name, weight.name)] = to_array(weight, own)
+            resolved = step.lowered.resolved
+            for name in resolved.layer.absent(*resolved.inputs) if resolved is not None else ():
+                module, _, key = name.rpartition(".")
+                path = f"{prefix}{step.attributes[module]}.{key}"
+                if state[path].any():
+                    what = f"'{path}' is not zero, and Keras has no such weight"
+                    problems.append(Problem(what, "add its numbers to those of the other bias, and make it zero"))
+    if problems:
+        raise RegspecError(problems)
+    return found
+
+
+def to_array(weight: Weight, parameters: Sequence[NDArray[np.generic]]) -> NDArray[np.generic]:
+    """Keras's array of a weight, from its parameters in its module: `to_parameters` undone."""
+    import numpy as np
+
+    assert weight.shape is not None  # only the user's own modules have such weights
+    array = weight.pattern.to_keras(parameters[0] if len(parameters) == 1 else np.stack(parameters), weight.shape)
+    if weight.chunks is not None:
+        gates = array.reshape(*array.shape[:-1], len(weight.chunks), -1)
+        array = gates[..., np.argsort(weight.chunks), :].reshape(array.shape)
+    return array
+
+
 def arrays_of(
     graph: Graph, model: Model, config: Mapping[str, Any], arrays: ArrayFile
 ) -> dict[WeightPath, NDArray[np.generic]]:

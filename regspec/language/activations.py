@@ -18,6 +18,7 @@ class ActivationFunction(Named):
 
     keras_module: ClassVar[str] = "activations"  # where Keras has it
     torch_function: ClassVar[str | None] = None  # what torch has it as, where it has no module for it
+    as_keras_layer: ClassVar[str | None] = None  # Keras's layer with its arguments, which a file has in its place
 
     @property
     def along(self) -> int | None:
@@ -151,6 +152,7 @@ TanhShrink = _plain("TanhShrink", call("nn.Tanhshrink"), "x - tanh(x).", "tanhsh
 class Relu(ActivationFunction):
     """max(x, 0), with Keras's options of a slope below, a bound above and a threshold."""
 
+    as_keras_layer = "ReLU"
     aliases = ("ReLU",)
     example = "{max_value: 1.0}"
     negative_slope: NotNegative = 0.0
@@ -188,6 +190,7 @@ class HardSigmoid(ActivationFunction):
 class LeakyRelu(ActivationFunction):
     """x above zero, negative_slope * x below."""
 
+    as_keras_layer = "LeakyReLU"
     main = "negative_slope"
     layer_in_keras = "LeakyReLU"
     example = "0.1"
@@ -201,6 +204,7 @@ class LeakyRelu(ActivationFunction):
 class Elu(ActivationFunction):
     """x above zero, alpha * (exp(x) - 1) below."""
 
+    as_keras_layer = "ELU"
     aliases = ("ELU",)
     main = "alpha"
     alpha: Number = 1.0
@@ -296,6 +300,7 @@ class SoftShrink(ActivationFunction):
 class Softmax(ActivationFunction):
     """exp(x) / sum(exp(x)) along an axis."""
 
+    as_keras_layer = "Softmax"
     main = "axis"
     axis: Axis = -1
 

@@ -39,6 +39,10 @@ class Activation(Elementwise):
     def reads_axes(self) -> bool:
         return self.activation.along is not None and self.activation.said_axis is None
 
+    def function_alone(self, *xs: Symbol) -> activations.ActivationFunction | None:
+        found: activations.ActivationFunction = self.keras_fields(*xs).get("activation", self.activation)
+        return found
+
     def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
         if self.activation.along is None or xs[0].is_plain:
             return {}

@@ -23,6 +23,8 @@ class LayerScale(Elementwise):
 
     is_in_keras = False  # whose own are private
     is_in_files = True
+    keras_module = "src.applications.convnext"
+    own_fields = frozenset({"axis"})
 
     example = "{init_values: 1e-6, projection_dim: 5}"
 
@@ -55,6 +57,7 @@ class StochasticDepth(Elementwise):
 
     is_in_keras = False  # whose own are private
     is_in_files = True
+    keras_module = "src.applications.convnext"
 
     example = "{drop_path_rate: 0.1}"
 
@@ -70,6 +73,7 @@ class CustomScaleLayer(Merge):
 
     is_in_keras = False  # whose own are private
     is_in_files = True
+    keras_module = "src.applications.inception_resnet_v2"
 
     example = "{scale: 0.17, inputs: [a, b]}"
 

@@ -131,12 +131,15 @@ class Projected(KernelSlot, BiasSlot, Attending):
     takes_attention_mask = True
     own_fields = frozenset({"projection_activity", "rope_max_wavelength"})
     takes_inputs_apart = True
+    is_frozen_in_keras = False
+    has_activity_in_keras = False
 
     def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
         """Keras gives the penalty of the layer's activity to its projections."""
-        if self.activity_regularizer is not None:
-            raise ShapeError("has an activity_regularizer, which Keras gives to its projections")
         return {"activity_regularizer": self.projection_activity, "projection_activity": None}
+
+    def keras_group(self, name: str) -> str:
+        return f"_{name.partition('.')[0].removeprefix('attention_')}_dense/vars"
 
     use_gate: bool = Field(False, description="Whether the attended values are multiplied by a gate of the query.")
     sliding_window: Size | None = Field(
@@ -256,6 +259,11 @@ class MultiHeadAttention(Projected):
     )
 
     axis_fields = ("attention_axes",)
+
+    def keras_group(self, name: str) -> str:
+        """Of all but the gate's projection Keras's class has a property, by which its files go."""
+        group = super().keras_group(name)
+        return group if group.startswith("_gate") else group.removeprefix("_")
 
     @property
     def reads_axes(self) -> bool:

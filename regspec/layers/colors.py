@@ -139,7 +139,11 @@ class RandomPosterization(Augmentation, Valued):
     )
 
     def own_arguments(self) -> dict[str, Any]:
-        return {**super().own_arguments(), "factor": tuple(int(each) for each in self.factor)}
+        return {**super().own_arguments(), "factor": tuple(map(int, self.factor))}
+
+    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
+        """Whole numbers, which Keras's class draws between."""
+        return {**super().keras_fields(*xs), "factor": tuple(map(int, self.factor))}
 
 
 @kind
@@ -195,6 +199,10 @@ class ContrastLimitedAdaptiveHistogramEqualization(Moved, Images, Valued):
     )
     tile_grid_size: Sizes = Field((8, 8), description="The number of tiles along the height and along the width.")
     own_fields = frozenset({"as_on_torch"})
+
+    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
+        """Keras does there what its backend does."""
+        return {**super().keras_fields(*xs), "as_on_torch": False}
 
     as_on_torch: bool = Field(
         False,

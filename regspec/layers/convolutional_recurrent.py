@@ -30,6 +30,7 @@ class ConvLSTM(Recurrent, Gated, Even):
     example = "{filters: 16, kernel_size: 3, kernel_regularizer: {l2: 1e-4}}"
 
     width = "filters"
+    is_frozen_in_keras = False
 
     filters: Size = Field(description="The number of channels of the output and of the states.")
     unit_forget_bias: bool = Field(True, description="Whether the bias of the forget gate starts at one.")

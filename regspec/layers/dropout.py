@@ -109,6 +109,8 @@ class AlphaDropout(Shaped, Scaled):
 class SpatialDropout(Rated, Spatial):
     """Whole channels dropped at random."""
 
+    has_activity_in_keras = False
+
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return Module(call(f"nn.Dropout{self.spatial_rank}d", self.rate))(x)
 
@@ -207,6 +209,8 @@ class Identity(Moved, Elementwise):
 @kind
 class ActivityRegularization(Moved, Elementwise):
     """The input, unchanged, with a penalty on it."""
+
+    has_activity_in_keras = False
 
     example = "{l1: 1e-5}"
     supports_masking = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
@@ -126,6 +127,7 @@ class Spatial(Layer):
     )
 
     spatial_rank: ClassVar[int]
+    meant_in_keras = MappingProxyType({"data_format": "channels_last"})  # Keras's default is a setting of its user's
     open_rank = 3
     takes_signals: ClassVar[bool] = False  # whether an input that goes first into it is (channels, length)
 

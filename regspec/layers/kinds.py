@@ -99,6 +99,7 @@ def kind(cls: L) -> L:
 def operation(cls: L) -> L:
     """Adds a kind that is an operation in Keras, and no layer; a decorator."""
     cls.is_in_keras = False
+    cls.keras_operation = cls.keras_operation or "numpy"
     return kind(cls)
 
 

@@ -7,6 +7,8 @@ first.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar
@@ -17,12 +19,14 @@ from regspec.code import axes
 from regspec.code.axes import Order, Pattern
 from regspec.code.expressions import Expression, unless
 from regspec.code.shapes import Precision, RankError, ReadingError, Shape, ShapeError, States, Symbol, text
+from regspec.language.activations import ActivationFunction
 from regspec.language.constraints import WeightConstraint
 from regspec.language.fields import Frozen, Name, Names, NamesIfAny, Trainable
 from regspec.language.initializers import Drawn, WeightInitializer
 from regspec.language.regularizers import Dimensions, Regularizer, RegularizerField
 
 parse_pattern = cache(Pattern.parse)
+KerasCall = tuple[tuple[Any, ...], dict[str, Any]]  # arguments in order, and by name
 FIRST = ""  # as the main field of a kind: its first required field; where there is none, the first that itself declares
 
 
@@ -115,6 +119,17 @@ class Layer(Frozen):
     is_in_keras: ClassVar[bool] = True  # whether Keras 3 has a layer of its name and fields
     is_in_files: ClassVar[bool] = False  # whether files of Keras have it all the same: older ones, or applications
     own_fields: ClassVar[frozenset[str]] = frozenset()  # fields that Keras's class does not have
+    keras_module: ClassVar[str] = "layers"  # where Keras's files say that its class is
+    keras_operation: ClassVar[str | None] = None  # the module of Keras's operations that has one of its name
+    keras_function: ClassVar[str | None] = None  # that operation's function, where it is not called as the kind is
+    keras_first: ClassVar[str | None] = None  # the field that this function takes before its tensors
+    called_with: ClassVar[tuple[str, ...]] = ()  # fields that are arguments of the operation's call
+    said_in_keras: ClassVar[frozenset[str]] = frozenset()  # fields that Keras reads in a file even at their defaults
+    meant_in_keras: ClassVar[Mapping[str, str]] = {}  # fields that are None, of which a file should tell what they mean
+    has_activity_in_keras: ClassVar[bool] = True  # whether Keras's class applies a penalty on its output
+    has_inner_activities_in_keras: ClassVar[bool] = True  # and those on the outputs of layers in it
+    is_frozen_in_keras: ClassVar[bool] = True  # whether Keras's class, said to be frozen, freezes what it makes itself
+    keras_numbers: ClassVar[Mapping[str, int]] = {}  # that Keras's files have beside weights that come with them
     takes_inputs_apart: ClassVar[bool] = False  # whether Keras's class takes its inputs as separate arguments
     is_counted_by_spec: ClassVar[bool] = False  # whether it counts the axes of its inputs as the spec, and not as Keras
     keeps_axes: ClassVar[bool] = True  # whether an output with as many axes as an input has the axes of that
@@ -125,6 +140,25 @@ class Layer(Frozen):
     def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
         """Values of fields that Keras's class needs in place of the layer's, on these inputs. Raises `ShapeError`."""
         return {}
+
+    @property
+    def operated_by(self) -> str | None:
+        """The module of Keras's operations that has one which computes it; None where a layer does."""
+        return self.keras_operation
+
+    def function_alone(self, *xs: Symbol) -> ActivationFunction | None:
+        """The function that is all that it computes, along the axes of Keras's class; None where it computes else."""
+        return None
+
+    @property
+    def fields_of_call(self) -> frozenset[str]:
+        """The fields that are arguments of the call of Keras's operation, and not of its class."""
+        return frozenset(self.called_with)
+
+    def keras_call(self, *tensors: object) -> KerasCall:
+        """The arguments of the call of Keras's operation, of which these are tensors: in order, and by name."""
+        said = {name: getattr(self, name) for name in self.called_with}
+        return tensors, {name: value for name, value in said.items() if value is not None}
 
     def literal_order(self, x: Symbol) -> Order:
         """The order of axes in which Keras's class, as `keras_fields` has it, takes a tensor like ``x``."""
@@ -143,6 +177,23 @@ class Layer(Frozen):
             return output.spec_order
         first = self.literal_orders(*xs)[0]
         return first if len(first) == output.rank else axes.identity(output.rank)
+
+    def keras_group(self, name: str) -> str:
+        """The group in which Keras's files have a weight of this name, in that of the layer."""
+        return "vars"
+
+    def keras_paths(self, names: Sequence[str]) -> list[tuple[str, str]]:
+        """The places in Keras's files of its weights, in that of the layer: numbered in each group, each with its name.
+
+        Args:
+            names: of its weights, in Keras's order.
+        """
+        counts, found = Counter[str](), []
+        for name in names:
+            group = self.keras_group(name)
+            found.append((f"{group}/{counts[group]}", name))
+            counts[group] += 1
+        return found
 
     @property
     def state_structure(self) -> States:

@@ -9,6 +9,8 @@ from regspec.code.shapes import ShapeError, Symbol
 from regspec.language.fields import Number
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Layer
+from regspec.layers.operations.arithmetic import LogicalOr, NotEqual
+from regspec.layers.operations.reductions import Any
 
 
 @kind
@@ -29,3 +31,7 @@ class Masking(Layer):
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return call("torch.where", Binary("!=", x, self.mask_value).method("any", dim=-1, keepdim=True), x, 0.0)
+
+
+# By which operations of Keras masks are computed: of the operators and the methods of the expressions that say how.
+OPERATIONS_OF_MASKS: dict[str, type[Layer]] = {"!=": NotEqual, "|": LogicalOr, "any": Any}

@@ -76,7 +76,10 @@ def _chained(operator: str, values: Sequence[Value]) -> Expression:
 class Operator(Merge, Pair):
     """A merge of inputs, or of one input and numbers."""
 
-    own_fields = frozenset({"x1", "x2"})
+    @property
+    def operated_by(self) -> str | None:
+        """Keras's layer takes no numbers, but its operation."""
+        return "numpy" if self.numbers else None
 
     def checked(self, *xs: Symbol) -> None:
         if self.numbers:

@@ -99,6 +99,9 @@ class Wrapper(Layer):
 
     layer: Nested
 
+    def keras_group(self, name: str) -> str:
+        return f"layer/{self.layer.keras_group(name)}"
+
     @property
     def kinds(self) -> tuple[str, ...]:
         return (type(self).__name__, *self.layer.kinds)

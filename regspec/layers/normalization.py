@@ -7,6 +7,7 @@ torch's own module, and a field for Keras's, which `port` writes. In evaluation 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -323,6 +324,12 @@ class SpectralNormalization(Wrapper):
         if self._is_cut(xs[0]) != (self.takes_integers and not xs[0].is_floating):
             raise ShapeError("is on whole numbers without cuts_off: true, and Keras cuts its output to such numbers")
         return {"layer": OnInputs(self.layer, xs), "cuts_off": False}
+
+    def keras_paths(self, names: Sequence[str]) -> list[tuple[str, str]]:
+        """Keras has the kernel twice: in the layer, and before the vector."""
+        kernel = names[names.index("vector_u") - 1]
+        inner = self.layer.keras_paths([name for name in names if name != "vector_u"])
+        return [("vars/0", kernel), ("vars/1", "vector_u"), *((f"layer/{path}", name) for path, name in inner)]
 
     def _is_cut(self, x: Symbol) -> bool:
         """Whether the output has the type of an input of whole numbers."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
@@ -50,6 +51,7 @@ class Rescaling(Elementwise):
 
     example = "{scale: 2.0, offset: -1.0}"
     supports_masking = True
+    said_in_keras = frozenset({"offset"})
 
     scale: Numbers = Field(description="The factor, or one for each channel.")
     offset: Numbers = Field(0.0, description="The summand, or one for each channel.")
@@ -91,6 +93,7 @@ class Normalization(Layer):
         description="The axes that have their own mean and variance; null for one of all, the features when absent.",
     )
     axis_fields = ("axis",)
+    keras_numbers = MappingProxyType({"vars/2": 0})  # how many examples it was adapted to
     mean: Statistic | None = Field(
         None, description="The means; loaded, where they come with the weights. Must be said: nothing adapts them here."
     )
@@ -296,6 +299,8 @@ class CategoryEncoding(Encoding):
 @kind
 class Discretization(Encoding):
     """The number of the interval in which each value lies."""
+
+    has_activity_in_keras = False
 
     example = "{bin_boundaries: [0.0, 0.5, 1.0]}"
 

@@ -73,6 +73,10 @@ class Recurrent(Layer):
         """How many states it has."""
         raise NotImplementedError
 
+    def keras_group(self, name: str) -> str:
+        *path, _ = name.split(".")  # to a cell of a stack
+        return "/".join(["cell", *(f"cells/{each}" for each in path), "vars"])
+
     @property
     def state_structure(self) -> States:
         return (None,) * self.state_count
@@ -273,6 +277,8 @@ def _in_stack(field: Frozen) -> States | None:
 @kind
 class SimpleRNN(OwnCell, SimpleRNNCell):
     """h = activation(x @ kernel + h @ recurrent + bias)."""
+
+    has_activity_in_keras = False
 
 
 @kind

@@ -152,7 +152,8 @@ def registered_as(target: str | type[Any]) -> tuple[str, str]:
 
     cls = found(target) if isinstance(target, str) else target
     if not inspect.isclass(cls) or not issubclass(cls, (Layer, torch.nn.Module)):
-        raise RegspecError(f"'{target}' is no torch.nn.Module, and no regspec.Layer")
+        hint = "a regularizer, an activation function or a constraint is registered in its module: --import MODULE"
+        raise RegspecError(Problem(f"'{target}' is no torch.nn.Module, and no regspec.Layer", hint))
     for name, kind in KINDS.items():
         if kind is cls or (issubclass(kind, Registered) and kind.module_class is cls):
             if kind in _NAMED:

@@ -138,6 +138,9 @@ class Permute(Moved):
         return x if list(self.dims) == sorted(self.dims) else x.method("permute", 0, *self.dims)
 
 
+OF_AXES = Permute.__name__  # what a target calls that has to bring axes in another order
+
+
 @kind
 class RepeatVector(Moved):
     """A vector repeated over time."""

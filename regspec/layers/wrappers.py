@@ -39,6 +39,10 @@ class Bidirectional(Wrapper):
 
     arity = (1, None)
 
+    def keras_group(self, name: str) -> str:
+        side, _, own = name.partition(".")
+        return f"{side}_layer/{(self._forward if side == 'forward' else self._backward).keras_group(own)}"
+
     @property
     def state_structure(self) -> States:
         return (*self._forward.state_structure, *self._backward.state_structure)
@@ -267,6 +271,7 @@ class TimeDistributed(Wrapper):
     )
 
     own_fields = frozenset({"steps_at_once"})
+    has_inner_activities_in_keras = False
     supports_masking = True
 
     def keras_fields(self, *xs: Symbol) -> dict[str, Any]:

@@ -184,10 +184,8 @@ def confusion(runs: Sequence[Recorded]) -> list[Panel]:
             if known is None or not known.classes:
                 continue
             of = f" of {output}" * (len(outputs) > 1) + f", {run.name}" * (len(runs) > 1)
-            right = f"{int(known.counts.trace()):,} of {int(known.counts.sum()):,} are right."
-            text = f"How often a class (row) is taken for each class (column). {right}"
             name = f"confusion_{output}" if len(outputs) > 1 else "confusion"
-            found.append(matrix_panel(name, f"Confusion{of}", text, known.classes, known.counts))
+            found.append(matrix_panel(name, f"Confusion{of}", known.classes, known.counts))
     return found
 
 

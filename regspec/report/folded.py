@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from regspec.report.findings import Table, title
+from regspec.report.findings import Table
+from regspec.report.findings import title as title_of
 from regspec.report.matrices import matrix_panel
 from regspec.report.plots import percent
-from regspec.report.runs import Numbers, Recorded, read_json
+from regspec.report.runs import FOLDS, Recorded, read_json
 from regspec.report.style import Panel
 from regspec.text.problems import Problem, RegspecError
 
-FOLDS = "folds.json"
 SHARES = ("accuracy", "balanced_accuracy")  # told as per cent
 
 
@@ -42,16 +42,14 @@ class Folded:
             parts = [run.held_out.confusions.get(output) for run in self.runs]
             known = [each.counts for each in parts if each is not None and each.classes == first.classes != ()]
             if len(known) == len(parts):
-                counts: Numbers = np.sum(known, 0)
-                right = f"{int(counts.trace()):,} of {int(counts.sum()):,} are right."
-                text = f"How often a class (row) is taken for each class (column), over all folds. {right}"
-                found.append(matrix_panel("confusion", f"Confusion of {output}", text, first.classes, counts))
+                title, counts = f"Confusion of {output}", np.sum(known, 0)
+                found.append(matrix_panel("confusion", title, first.classes, counts, ", over all folds"))
         return found
 
 
 def _headline(runs: Sequence[Recorded], pooled: Mapping[str, Any]) -> str:
     """What came out, in a sentence."""
-    name = title(runs[0])
+    name = title_of(runs[0])
     if not pooled:
         return f"{name} in {len(runs)} folds"
     seen = f"{pooled['examples']:,} examples, each told by the model that did not see it"

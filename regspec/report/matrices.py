@@ -18,19 +18,24 @@ from regspec.report.style import DPI, FONT, LIGHT, WIDTH, Panel
 
 NAME = 16  # characters of a class's name
 CELL = 0.26  # inches: the least height of a row
+LABEL = 0.2  # inches, of what the rows are
 MOST = 0.75  # of the colour, so that a number on it can be read
 _COLOURS = LinearSegmentedColormap.from_list("shares", [to_rgba(LIGHT["accent"], share) for share in (0.0, MOST)])
 
 
-def matrix_panel(name: str, title: str, text: str, classes: Sequence[str], counts: Numbers) -> Panel:
-    """A picture of how often a class (row) is taken for each class (column)."""
+def matrix_panel(name: str, title: str, classes: Sequence[str], counts: Numbers, where: str = "") -> Panel:
+    """A picture of how often a class (row) is taken for each class (column), and of which examples that is."""
     longest = max(len(short(each, NAME)) for each in classes)
-    left = max(0.55, (longest * LETTER + 14) / DPI)
+    left = max(0.55, (longest * LETTER + 14) / DPI) + LABEL
     is_turned = (longest + 2) * LETTER / DPI > (WIDTH - left) / len(classes)
     foot = longest * LETTER / DPI if is_turned else 0.0
     height = 0.52 + max(1.6, len(classes) * CELL) + foot
     draw = partial(draw_matrix, classes=classes, counts=counts, foot=foot)
-    return Panel(name, title, f"{text} The darker, the larger is its share of the row.", draw, height=height, left=left)
+    right = f"{int(counts.trace()):,} of {int(counts.sum()):,} are right"
+    text = (
+        f"How often a class (row) is taken for each class (column){where}. {right}. The darker, the larger its share."
+    )
+    return Panel(name, title, text, draw, height=height, left=left)
 
 
 def draw_matrix(axes: Axes, classes: Sequence[str], counts: Numbers, foot: float = 0.0) -> None:
@@ -50,6 +55,8 @@ def draw_matrix(axes: Axes, classes: Sequence[str], counts: Numbers, foot: float
     names, places = [short(each, NAME) for each in classes], np.arange(len(classes)) + 0.5
     axes.set_xticks(places, names, rotation=90 if foot else 0)
     axes.set_yticks(places, names)
+    axes.set_ylabel("is", labelpad=1)
+    axes.set_xlabel("taken for", labelpad=1)
     axes.tick_params(length=0)
     axes.grid(visible=False)
     axes.spines["bottom"].set_visible(False)

@@ -24,6 +24,7 @@ Weights = Mapping[str, NDArray[np.float32]]
 METRICS = "metrics.csv"
 SPEC = "spec.yaml"
 HELD_OUT = "held_out.json"
+FOLDS = "folds.json"  # of a folder that has a folder for each fold
 
 
 @dataclass(frozen=True, slots=True)

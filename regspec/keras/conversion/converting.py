@@ -1,4 +1,7 @@
-"""What a user may want of a port besides what Keras has: normalizations folded, channels first, blocks."""
+"""What a user may want of a port besides what Keras has: normalizations folded, channels first, blocks.
+
+Each is imported when it is wanted, because it knows many kinds.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from regspec.code.axes import Order
 from regspec.code.shapes import DataFormat
 from regspec.graph.network import Graph
-from regspec.keras.conversion import folding, layout, repetition
 from regspec.keras.dialect import Dialect
 from regspec.keras.models import Model
 from regspec.keras.weights import Arrays
@@ -68,11 +70,15 @@ def converted(
 
 
 def _folded(made: Converted, graph: Graph) -> Converted:
+    from regspec.keras.conversion import folding
+
     model, arrays, notes = folding.folded(made.model, graph, made.arrays)
     return replace(made, model=model, arrays=arrays, notes=(*made.notes, *notes))
 
 
 def _with_channels_first(made: Converted, resolve: Callable[[Model, DataFormat], Graph]) -> Converted:
+    from regspec.keras.conversion import layout
+
     relaid = layout.channels_first(made.model, resolve(made.model, made.data_format))
     layout.check(relaid, resolve(relaid.model, "channels_first"))
     return replace(
@@ -88,6 +94,8 @@ def _with_channels_first(made: Converted, resolve: Callable[[Model, DataFormat],
 
 
 def _in_blocks(made: Converted) -> Converted:
+    from regspec.keras.conversion import repetition
+
     model, moved, notes = repetition.in_blocks(made.model)
     return replace(
         made, model=model, arrays=moved(made.arrays), moves=(*made.moves, moved), notes=(*made.notes, *notes)

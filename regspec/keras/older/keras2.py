@@ -73,6 +73,8 @@ DEFAULTS: dict[str, Item] = {
     "GRUCell": {"reset_after": False},
 }
 AVERAGING = frozenset({"BatchNormalization", "BatchNormalizationV1", "BatchNormalizationV2"})
+IMAGES = (3, 4, [3], [4])  # axes of channels behind those of images or volumes, which have a kernel of their own
+OPEN = (1, [1])  # axes of features, or of channels before those of images
 ADDED = frozenset({"CuDNNLSTM"})  # with two biases, where the class that computes the same has their sum
 RENAMED = {("Attention", "causal"): "use_causal_mask", ("AdditiveAttention", "causal"): "use_causal_mask"}
 SAME = {("UpSampling2D", "interpolation", "area"): "nearest"}  # values that mean what another does
@@ -101,10 +103,12 @@ def _layer(class_name: str, config: Item, dialect: Dialect, notes: Notes) -> Ite
         notes.add(f"{where} changes the {RESIZING[class_name]} at random in training, which is left out")
         config = {key: config[key] for key in ("name", "trainable") if key in config}
         return {"class_name": "Identity", "config": config, "written_as": class_name}
-    if class_name in AVERAGING and config.get("trainable", True) and not dialect.is_standalone:
+    is_averaging = class_name in AVERAGING and config.get("trainable", True) and not dialect.is_standalone
+    is_fused = is_averaging and config.get("axis") in IMAGES and config.get("dtype") != "float64"
+    if is_averaging and config.get("axis") in OPEN:
         notes.add(
-            "in training, Keras 2 averages the unbiased variance of batches of images; here it is the biased one, "
-            "as in Keras 3"
+            f"in training, Keras 2 averages the unbiased variance of batches of images; that of {where}, whose axis is "
+            "the first and may be of features, is biased here, as in Keras 3"
         )
     if class_name in ADDED and config.get("bias_regularizer") is not None:
         notes.add(f"{where} has two biases, and a penalty on both; here it is on their sum, which is the only bias")
@@ -114,6 +118,8 @@ def _layer(class_name: str, config: Item, dialect: Dialect, notes: Notes) -> Ite
         fields[field] = _field(field, value, dialect, notes)
         if isinstance(value, str):
             fields[field] = SAME.get((class_name, field, value), fields[field])
+    if is_fused:
+        fields["moving_variance"] = "unbiased"
     if class_name in INERT:
         fields = _without_slot(INERT[class_name], fields, where, notes)
     if class_name in MERGED and dialect.is_standalone:

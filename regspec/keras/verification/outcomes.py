@@ -51,6 +51,11 @@ def gradients(total: Tensor, xs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: torch.zeros_like(x) if (own := known.get(name)) is None else own for name, x in xs.items()}
 
 
+def _contiguous(module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The arguments of a batch normalization, of which torch's kernel loses digits on the CPU with channels last."""
+    return arguments[0].contiguous(), *arguments[1:]
+
+
 class PortSide:
     """The port's side of a comparison."""
 
@@ -60,6 +65,8 @@ class PortSide:
         self.calmed: list[str] = []  # modules that stay in evaluation
         self.pixels: dict[str, int] = {}  # by batch normalization of images or volumes: of how many a mean was, last
         for name, own in module.named_modules():
+            if isinstance(own, nn.modules.batchnorm._BatchNorm):
+                own.register_forward_pre_hook(_contiguous)
             if getattr(own, "biased", False):
                 own.register_forward_pre_hook(partial(self._note_pixels, name))
 
@@ -84,7 +91,7 @@ class PortSide:
         return Outcome([x.detach() for x in outputs], terms, found, is_random)
 
     def _note_pixels(self, name: str, module: nn.Module, arguments: Sequence[Tensor]) -> None:
-        if arguments[0].ndim > 3:
+        if arguments[0].ndim > 3 and arguments[0].dtype is not torch.float64:  # for which it has no such kernel
             self.pixels[name] = arguments[0].numel() // arguments[0].shape[1]
 
     def as_keras_2(self, moved: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> dict[str, Tensor]:

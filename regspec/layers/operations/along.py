@@ -14,7 +14,7 @@ from regspec.language.fields import Axes, Axis, Number, Positive, Sequence, Size
 from regspec.layers.families import Moved
 from regspec.layers.following import order_without
 from regspec.layers.kinds import operation
-from regspec.layers.layer import Layer
+from regspec.layers.layer import KerasCall, Layer
 from regspec.layers.operations.operands import MAX_NUMBERS, cast, made, promoted, value
 from regspec.layers.operations.reductions import inner_dimension, keras_dimension, shown
 
@@ -112,6 +112,8 @@ class Argsort(Along):
 class TopK(Moved):
     """The largest numbers of the last axis, the largest first, and their places as a second output."""
 
+    keras_operation = "math"
+
     example = "{k: 3}"
 
     k: Size = Field(description="How many.")
@@ -135,6 +137,8 @@ class TopK(Moved):
 
 class ArgExtreme(Layer):
     """The place of a number along an axis, which goes."""
+
+    own_fields = frozenset({"dtype"})
 
     example = "{axis: -1}"
 
@@ -179,6 +183,8 @@ Argmin = made(ArgExtreme, "Argmin", "The place of the smallest number.", functio
 @operation
 class Normalize(Layer):
     """x / max(norm(x), epsilon) along an axis."""
+
+    keras_operation = "nn"
 
     axis: Axes = Field((-1,), description="The axis, or several together; 1 is the first after the batch.")
     axis_fields = ("axis",)
@@ -227,6 +233,8 @@ Boundaries = Annotated[tuple[Number, ...], Sequence]
 class Digitize(Intervals):
     """The number of the interval in which each number lies; a boundary belongs to the upper one."""
 
+    called_with = ("bins",)
+
     example = "{bins: [0.0, 0.5, 1.0]}"
 
     bins: Boundaries = Field(min_length=1, max_length=MAX_NUMBERS, description="The boundaries, in rising order.")
@@ -240,12 +248,18 @@ class Digitize(Intervals):
 class SearchSorted(Intervals):
     """The place in a sorted sequence at which each number would be put."""
 
+    keras_function = "searchsorted"
+    called_with = ("sorted_sequence",)
+
     example = "{sorted_sequence: [0.0, 0.5, 1.0]}"
 
     sorted_sequence: Boundaries = Field(
         min_length=1, max_length=MAX_NUMBERS, description="The numbers of the sequence, in rising order."
     )
     side: Literal["left", "right"] = Field("left", description="Whether it is put before or after equal ones.")
+
+    def keras_call(self, *tensors: object) -> KerasCall:
+        return (self.sorted_sequence, *tensors), {}
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         sequence = value("sorted_sequence", self.sorted_sequence)
@@ -291,6 +305,8 @@ class Trapezoid(Layer):
 @operation
 class ExtractSequences(Moved):
     """Windows of the last axis, one below the other along a new axis before it."""
+
+    keras_operation = "math"
 
     example = "{sequence_length: 4, sequence_stride: 2}"
 

@@ -242,6 +242,8 @@ LessEqual = made(Comparison, "LessEqual", "Whether x1 <= x2.", operator="<=")
 class Isclose(JointFloat):
     """Whether abs(x1 - x2) <= atol + rtol * abs(x2)."""
 
+    called_with = ("rtol", "atol")
+
     rtol: NotNegative = Field(1e-5, description="The tolerance in proportion to x2.")
     atol: NotNegative = Field(1e-8, description="The absolute tolerance.")
     equal_nan: bool = Field(False, description="Whether nan is close to nan.")

@@ -36,9 +36,9 @@ Ceil = made(Function, "Ceil", "The number rounded up.", method="ceil")
 Cos = made(Function, "Cos", "The cosine.", method="cos")
 Cosh = made(Function, "Cosh", "The hyperbolic cosine.", method="cosh")
 Deg2rad = made(Function, "Deg2rad", "The angle of degrees in radians.", method="deg2rad")
-Erf = made(Function, "Erf", "The error function.", method="erf")
-Erfc = made(Function, "Erfc", "One less the error function.", method="erfc")
-Erfinv = made(Function, "Erfinv", "The inverse of the error function.", method="erfinv")
+Erf = made(Function, "Erf", "The error function.", method="erf", keras_operation="math")
+Erfc = made(Function, "Erfc", "One less the error function.", method="erfc", keras_operation="math")
+Erfinv = made(Function, "Erfinv", "The inverse of the error function.", method="erfinv", keras_operation="math")
 Exp = made(Function, "Exp", "e to the power of the number.", method="exp")
 Exp2 = made(Function, "Exp2", "2 to the power of the number.", method="exp2")
 Expm1 = made(Function, "Expm1", "exp(x) - 1, exact for small x.", method="expm1")
@@ -50,7 +50,7 @@ Log1p = made(Function, "Log1p", "log(1 + x), exact for small x.", method="log1p"
 Log2 = made(Function, "Log2", "The logarithm to base 2.", method="log2")
 Rad2deg = made(Function, "Rad2deg", "The angle of radians in degrees.", method="rad2deg")
 Reciprocal = made(Function, "Reciprocal", "1 / x.", method="reciprocal")
-Rsqrt = made(Function, "Rsqrt", "1 / sqrt(x).", method="rsqrt")
+Rsqrt = made(Function, "Rsqrt", "1 / sqrt(x).", method="rsqrt", keras_operation="math")
 Sin = made(Function, "Sin", "The sine.", method="sin")
 Sinc = made(Function, "Sinc", "sin(pi * x) / (pi * x).", method="sinc")
 Sinh = made(Function, "Sinh", "The hyperbolic sine.", method="sinh")
@@ -171,6 +171,9 @@ class LogicalNot(Predicate):
 class IsIn(Predicate):
     """Whether the number is one of others."""
 
+    keras_function = "isin"
+    called_with = ("x2",)
+
     main = None
     example = "{x2: [1, 3]}"
 
@@ -211,6 +214,8 @@ ZerosLike = made(Filled, "ZerosLike", "Zeros in the shape of the input.", functi
 class FullLike(Filled):
     """One number in the shape of the input."""
 
+    called_with = ("fill_value",)
+
     example = "{fill_value: 0.5}"
 
     fill_value: bool | int | float = Field(description="The number.", allow_inf_nan=False)
@@ -223,6 +228,8 @@ class FullLike(Filled):
 class StopGradient(Moved, Elementwise):
     """The input, through which no gradient goes back."""
 
+    keras_operation = "core"
+
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return x.method("detach")
 
@@ -230,6 +237,8 @@ class StopGradient(Moved, Elementwise):
 @operation
 class Cast(Moved, Elementwise):
     """The input as numbers of another type."""
+
+    keras_operation = "core"
 
     example = "{dtype: int32}"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -29,6 +29,10 @@ class Blocks(Rearranged):
         """Whether the channels lie first, as a spec counts them."""
         return self.data_format == "channels_first" if self.data_format is not None else not x.is_plain
 
+    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
+        """Keras must be told channels_first."""
+        return {"data_format": "channels_first" if self.is_first(xs[0]) else None}
+
     @property
     def reads_axes(self) -> bool:
         return self.data_format is None
@@ -47,6 +51,8 @@ def _times(size: int | None, factor: int) -> int | None:
 @operation
 class DepthToSpace(Blocks):
     """Images whose channels become blocks of pixels."""
+
+    keras_operation = "nn"
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         b = self.block_size
@@ -70,6 +76,8 @@ class DepthToSpace(Blocks):
 class SpaceToDepth(Blocks):
     """Images whose blocks of pixels become channels."""
 
+    keras_operation = "nn"
+
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         b = self.block_size
         height, width, channels = (2, 3, 1) if self.is_first(x) else (1, 2, 3)
@@ -91,6 +99,9 @@ class SpaceToDepth(Blocks):
 @operation
 class ExtractPatches(Rearranged):
     """The patches of images, the numbers of each along one axis, which takes the place of the channels."""
+
+    keras_operation = "image"
+    keras_function = "image.extract_patches"
 
     example = "{size: 2}"
 
@@ -114,6 +125,12 @@ class ExtractPatches(Rearranged):
     def _axes(self, x: Symbol) -> tuple[int, int, int]:
         is_first = self.data_format == "channels_first" if self.data_format is not None else not x.is_plain
         return (2, 3, 1) if is_first else (1, 2, 3)
+
+    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
+        """Equal sizes as one; Keras must be told channels_first."""
+        sizes = {"size": self.size, "strides": self.strides}
+        found = {name: value[0] for name, value in sizes.items() if value is not None and len({*value}) == 1}
+        return {**found, "data_format": "channels_first" if self._axes(xs[0])[2] == 1 else None}
 
     @property
     def reads_axes(self) -> bool:

@@ -15,7 +15,7 @@ from regspec.language.fields import MAX_SIZE, Axis, Size
 from regspec.layers.families import Moved
 from regspec.layers.following import order_after, order_with_new
 from regspec.layers.kinds import operation
-from regspec.layers.layer import Layer
+from regspec.layers.layer import KerasCall, Layer
 from regspec.layers.operations.operands import Inline, cast, flat, shape_of, value
 from regspec.layers.operations.reductions import inner_dimension, shown
 
@@ -60,6 +60,8 @@ class GetItem(Moved):
 
     example = "{key: [':', 0]}"
 
+    called_with = ("key",)
+
     key: Annotated[
         tuple[int | str | None, ...],
         PlainValidator(_key),
@@ -73,6 +75,9 @@ class GetItem(Moved):
     ] = Field(
         description="One index an axis, ':' for the batch first: a number, a slice '1:', null (a new axis), '...'."
     )
+
+    def keras_call(self, *tensors: object) -> KerasCall:
+        return (*tensors, tuple(map(_parsed, self.key))), {}
 
     def _indices(self, x: Symbol) -> list[Any]:
         """The items, one for each axis of the input or for a new one."""
@@ -147,6 +152,9 @@ def _in_reverse(item: slice, size: int | None, x: Symbol, dimension: int) -> sli
 @operation
 class Take(Moved):
     """The slices at given places along an axis, or at those that a second input has for each example."""
+
+    called_with = ("indices",)
+    own_fields = frozenset({"batch_dims"})
 
     example = "{indices: 0, axis: 1}"
 
@@ -254,6 +262,10 @@ class Hot(Layer):
     axis: Axis = Field(-1, description="The place of the new axis in the output.")
     dtype: Dtype = Field("float32", description="The type of the zeros and ones.")  # type: ignore[assignment]  # Keras calls it so
 
+    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
+        """The axis from the start, unless it is the last."""
+        return {"axis": self.axis if self.axis == -1 else self._dimension(xs[0])}
+
     @property
     def takes_integers(self) -> bool:
         return True
@@ -296,10 +308,14 @@ class Hot(Layer):
 class OneHot(Hot):
     """Each whole number as a vector with a one at its place, else zeros."""
 
+    keras_operation = "nn"
+
 
 @operation
 class MultiHot(Hot):
     """The whole numbers along axis 1 as one vector, with ones at their places, else zeros."""
+
+    keras_operation = "nn"
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         if x.rank < 2:

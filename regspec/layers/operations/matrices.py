@@ -20,6 +20,8 @@ from regspec.layers.operations.products import met
 class Matrices(Layer):
     """A function of the matrices in the last two axes."""
 
+    keras_operation = "linalg"
+
     is_counted_by_spec = True
 
     function: ClassVar[str]
@@ -57,7 +59,9 @@ class Scalar(Matrices):
 
 
 Det = made(Scalar, "Det", "The determinants of matrices.", function="torch.linalg.det")
-Logdet = made(Scalar, "Logdet", "The logarithms of the determinants of matrices.", function="torch.logdet")
+Logdet = made(
+    Scalar, "Logdet", "The logarithms of the determinants of matrices.", function="torch.logdet", keras_operation="math"
+)
 
 
 @operation
@@ -137,6 +141,8 @@ class Eigh(Matrices):
 @operation
 class Slogdet(Matrices):
     """The signs of the determinants of matrices, and the logarithms of their sizes as a second output."""
+
+    keras_operation = "numpy"
 
     def output_shape(self, x: Symbol, *others: Symbol) -> list[Shape]:
         self.check(x)

@@ -16,7 +16,7 @@ from regspec.code.expressions import Expression, Held, Listed, Module, Value, ca
 from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import MAX_SIZE, REFERENCE
 from regspec.layers.kinds import operation
-from regspec.layers.layer import Layer, Weight
+from regspec.layers.layer import KerasCall, Layer, Weight
 
 MAX_NUMBERS = 10_000  # of one operand; more would be unreadable
 
@@ -225,6 +225,16 @@ class Operands(Layer):
     def numbers(self) -> dict[str, Numbers]:
         """The operands that are given as numbers, by name."""
         return {name: value for name in self.operands if (value := getattr(self, name, None)) is not None}
+
+    @property
+    def fields_of_call(self) -> frozenset[str]:
+        return super().fields_of_call | {*self.operands}
+
+    def keras_call(self, *tensors: object) -> KerasCall:
+        said = super().keras_call()[1]
+        inputs, numbers = iter(tensors), self.numbers
+        both = tuple(numbers[name] if name in numbers else next(inputs) for name in self.operands)
+        return both, said
 
     @model_validator(mode="after")
     def _takes_an_input(self) -> Operands:

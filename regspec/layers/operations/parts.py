@@ -15,6 +15,7 @@ from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import MAX_SIZE, Axis, Size
 from regspec.layers.following import order_after, order_without
 from regspec.layers.kinds import operation
+from regspec.layers.layer import KerasCall
 from regspec.layers.operations.operands import cast, made
 from regspec.layers.operations.rearranging import Rearranged
 from regspec.layers.operations.reductions import inner_dimension, shown
@@ -32,6 +33,9 @@ class Stack(Rearranged):
     axis: Axis = Field(description="The place of the new axis in the output.")
 
     arity = (1, None)
+
+    def keras_call(self, *tensors: object) -> KerasCall:
+        return ([*tensors],), {}
 
     def _dimension(self, x: Symbol) -> int:
         rank = x.rank + 1
@@ -140,6 +144,8 @@ class Split(ArraySplit):
 @operation
 class Unstack(Parted):
     """The slices of the input along an axis, which goes: an output for each."""
+
+    keras_operation = "core"
 
     main = "num"
     example = "{axis: 1}"

@@ -16,7 +16,7 @@ from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import Axis, Number
 from regspec.layers.following import order_of_product
 from regspec.layers.kinds import operation
-from regspec.layers.layer import Layer, Weight
+from regspec.layers.layer import KerasCall, Layer, Weight
 from regspec.layers.operations.arithmetic import Pair
 from regspec.layers.operations.operands import (
     Array,
@@ -133,6 +133,8 @@ def _pair_of_axes(value: Any) -> Any:
 class Tensordot(Layer):
     """The sum of products with numbers over axes of both."""
 
+    called_with = ("x2",)
+
     main = None
     is_counted_by_spec = True
     keeps_axes = False
@@ -202,6 +204,9 @@ _TERM = re.compile(r"[A-Za-z]*(\.\.\.)?[A-Za-z]*", re.ASCII)
 class Einsum(Layer):
     """The sum of products over named axes: ``bij,bjk->bik``."""
 
+    keras_first = "subscripts"
+    called_with = ("operands",)
+
     is_counted_by_spec = True
     keeps_axes = False
 
@@ -247,6 +252,10 @@ class Einsum(Layer):
         wanted = len(terms) if self.operands is None else [*self.operands].count(None)
         if len(xs) != wanted:
             raise ShapeError(f"takes {wanted} inputs for '{self.subscripts}', but is given {len(xs)}")
+
+    def keras_call(self, *tensors: object) -> KerasCall:
+        inputs = iter(tensors)
+        return tuple(next(inputs) if each is None else each for each in self.operands or (None,) * len(tensors)), {}
 
     @property
     def takes_integers(self) -> bool:
@@ -355,6 +364,9 @@ class Cross(Layer):
 class CDist(Layer):
     """The Euclidean distances between the rows of two matrices."""
 
+    keras_operation = "math"
+    keras_function = "cdist"
+
     example = "{inputs: [a, b]}"
     arity = (2, 2)
     is_counted_by_spec = True
@@ -381,6 +393,9 @@ class CDist(Layer):
 @operation
 class DotProductAttention(Layer):
     """softmax(query · key) · value, of (batch, steps, heads, features); a fourth input is added to the scores."""
+
+    keras_operation = "nn"
+    called_with = ("scale",)
 
     example = "{inputs: [query, key, value]}"
 

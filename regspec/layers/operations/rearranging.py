@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
@@ -15,6 +15,7 @@ from regspec.language.fields import MAX_SIZE, Axes, Axis, Count, OneOrMore, Sequ
 from regspec.layers.families import Moved
 from regspec.layers.following import order_after, order_without
 from regspec.layers.kinds import operation
+from regspec.layers.layer import KerasCall
 from regspec.layers.operations.operands import MAX_NUMBERS, promoted, value
 from regspec.layers.operations.reductions import inner_dimension, shown
 from regspec.layers.reshaping import tuples
@@ -269,6 +270,11 @@ class Repeat(Rearranged):
     )
     axis: Axis = Field(description="The axis; 1 is the first after the batch.")
 
+    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
+        if len(self.repeats) > 1:
+            raise ShapeError("has repeats of its own for each place, which no file of Keras can hold")
+        return {"repeats": self.repeats[0]}
+
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         dimension = inner_dimension(self.axis, x)
         size = x.shape[dimension]
@@ -320,6 +326,9 @@ class BroadcastTo(Rearranged):
         min_length=1, max_length=64, description="The shape; its first size is null, for the batch; -1 keeps a size."
     )
 
+    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
+        raise ShapeError("has null for the batch, whose size Keras's broadcast_to must know", "a Repeat does the same")
+
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         added = len(self.shape) - x.rank
         if added or self.shape[0] not in (None, -1):
@@ -345,6 +354,8 @@ Widths = Annotated[
 class Pad(Rearranged):
     """The input with further numbers before and after along its axes."""
 
+    called_with = ("constant_values",)
+
     example = "{pad_width: [[0, 0], [1, 1], [0, 0]]}"
 
     pad_width: Widths = Field(
@@ -355,6 +366,9 @@ class Pad(Rearranged):
         description="What they are: one number, or the input mirrored, without the number at the border or with it.",
     )
     constant_values: bool | int | float = Field(0, allow_inf_nan=False, description="The number of mode constant.")
+
+    def keras_call(self, *tensors: object) -> KerasCall:
+        return super().keras_call(*tensors) if self.mode == "constant" else (tensors, {})
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         if len(self.pad_width) != x.rank:

@@ -46,6 +46,10 @@ class Reduction(Moved):
 
     function: ClassVar[str]  # a method of tensors
 
+    def keras_fields(self, *xs: Symbol) -> dict[str, object]:
+        """A single axis as one number."""
+        return {"axis": self.axis[0]} if len(self.axis) == 1 else {}
+
     def dimensions(self, x: Symbol) -> tuple[int, ...]:
         """The dimensions in torch that are reduced."""
         return tuple(sorted({inner_dimension(axis, x) for axis in self.axis}))
@@ -117,7 +121,9 @@ Sum = made(Whole, "Sum", "The sum over axes.", function="sum")
 Nansum = made(Whole, "Nansum", "The sum over axes, without nan.", function="nansum")
 Mean = made(FloatReduction, "Mean", "The mean over axes.", function="mean")
 Nanmean = made(FloatReduction, "Nanmean", "The mean over axes, without nan.", function="nanmean")
-Logsumexp = made(FloatReduction, "Logsumexp", "log(sum(exp(x))) over axes.", function="logsumexp")
+Logsumexp = made(
+    FloatReduction, "Logsumexp", "log(sum(exp(x))) over axes.", function="logsumexp", keras_operation="math"
+)
 Any = made(Truth, "Any", "Whether any number over axes is not 0.", function="any")
 All = made(Truth, "All", "Whether all numbers over axes are not 0.", function="all")
 
@@ -181,6 +187,8 @@ Var = made(Spread, "Var", "The variance over axes, without Bessel's correction."
 class Moments(FloatReduction):
     """The mean over axes, and the variance as a second output."""
 
+    keras_operation = "nn"
+
     example = "{axes: 1}"
 
     axis: Axes = Field(alias="axes", description="The axis to reduce, or several; 1 is the first after the batch.")
@@ -198,6 +206,8 @@ class Moments(FloatReduction):
 class CountNonzero(Reduction):
     """How many numbers over axes are not 0."""
 
+    own_fields = frozenset({"keepdims"})
+
     keepdims: Literal[False] = Field(False, description="The axes do not stay.")
 
     def output_dtype(self, x: Symbol, *_: Symbol) -> str:
@@ -210,6 +220,10 @@ class CountNonzero(Reduction):
 @operation
 class Quantile(FloatReduction):
     """The number below which a share of the numbers over axes lies."""
+
+    own_fields = frozenset({"method"})  # which Keras forgets in a model
+
+    called_with = ("q",)
 
     example = "{axis: 1, q: 0.9}"
 
@@ -261,11 +275,17 @@ def quantile(
 class Norm(FloatReduction):
     """The norm over an axis, or of the matrices in two axes."""
 
+    keras_operation = "linalg"
+
     main = "ord"
 
     ord: Literal["fro", "nuc", "inf", "-inf"] | Number | None = Field(
         None, description="The order: 2 for vectors and fro for matrices when absent."
     )
+
+    def keras_fields(self, *xs: Symbol) -> dict[str, object]:
+        order = float(self.ord) if self.ord in ("inf", "-inf") else self.ord
+        return {**super().keras_fields(*xs), "ord": order}
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         if len(self.axis) > 2:

@@ -10,7 +10,7 @@ from regspec.code.expressions import Expression, Held, Module, Part, call, unles
 from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import Size
 from regspec.layers.kinds import operation
-from regspec.layers.layer import Layer
+from regspec.layers.layer import KerasCall, Layer
 from regspec.layers.operations.operands import made
 from regspec.layers.operations.products import met
 
@@ -30,6 +30,8 @@ def _spectrum(x: Symbol, length: int | None) -> Shape:
 
 class Transform(Layer):
     """A transform along the last axes."""
+
+    keras_operation = "math"
 
     least: ClassVar[int] = 2  # the fewest axes of an input, with the batch
 
@@ -66,6 +68,9 @@ class IRFFT(Transform):
 
     arity = (2, 2)
 
+    def keras_call(self, *tensors: object) -> KerasCall:
+        return ([*tensors],), {}
+
     def output_shape(self, x: Symbol, *others: Symbol) -> Shape:
         self.check(x, *others)
         size = x.shape[-1]
@@ -83,6 +88,9 @@ class Complex(Transform):
     function: ClassVar[str]
 
     arity = (2, 2)
+
+    def keras_call(self, *tensors: object) -> KerasCall:
+        return ([*tensors],), {}
 
     def output_shape(self, x: Symbol, *others: Symbol) -> list[Shape]:
         self.check(x, *others)

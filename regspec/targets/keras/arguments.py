@@ -10,7 +10,7 @@ from typing import Any
 from regspec.code.shapes import ShapeError, Symbol
 from regspec.language.activations import ActivationFunction
 from regspec.language.constraints import WeightConstraint
-from regspec.language.fields import Frozen
+from regspec.language.fields import Frozen, snake_case
 from regspec.language.forms import Named
 from regspec.language.initializers import WeightInitializer
 from regspec.language.regularizers import L1, L1L2, L2, Orthogonal, Penalty, Regularizer, Scheduled
@@ -18,8 +18,7 @@ from regspec.layers import Layer
 from regspec.layers.cells import CELLS
 from regspec.layers.kinds import BUILT_IN
 from regspec.layers.nested import OnInputs
-from regspec.targets.python.layout import Brackets, Doc, beside, called
-from regspec.targets.python.printing import literal
+from regspec.targets.keras.network import Function, Object, Operation
 
 MODULES: dict[type[Named], str] = {WeightInitializer: "initializers", WeightConstraint: "constraints"}
 REGULARIZERS: dict[type[Penalty], str] = {L1: "L1", L2: "L2", L1L2: "L1L2", Orthogonal: "OrthogonalRegularizer"}
@@ -28,29 +27,57 @@ _OF_SLOTS = ("_initializer", "_regularizer", "_constraint")
 
 @dataclass
 class Arguments:
-    """Prints arguments, and notes what the file must import of Keras for them."""
+    """Makes arguments, and notes the penalties that Keras has no counterpart of, which it leaves out."""
 
-    modules: set[str] = field(default_factory=set)  # of Keras: layers, regularizers, …
-    needs_partial: bool = False
+    for_file: bool = False  # which keeps no arguments of functions, but layers in their place
+    lost: list[str] = field(default_factory=list)
 
-    def layer(self, layer: Frozen, fields: Mapping[str, Any], xs: tuple[Symbol, ...] = ()) -> Doc:
-        """The constructor of a layer; ``fields`` are added to the layer's own, and replace them.
+    def layer(self, layer: Frozen, fields: Mapping[str, Any], xs: tuple[Symbol, ...] = ()) -> Object:
+        """A layer; ``fields`` are added to the layer's own, and replace them.
 
         Raises:
             ShapeError: where a field has no counterpart in Keras's class.
         """
+        if isinstance(layer, Layer):
+            fields = self._heard(layer, fields)
+        given = {**self._own(layer, xs), **fields}
+        made = {name: self.value(value) for name, value in given.items()}
+        given = {name: each for name, each in made.items() if each is not LOST}
+        return Object(getattr(layer, "keras_module", Layer.keras_module), type(layer).__name__, given)
+
+    def _heard(self, layer: Layer, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The fields without a penalty on the output that Keras's class does not apply."""
+        kind = type(layer).__name__
+        if layer.inner_activities and not layer.has_inner_activities_in_keras:
+            self._lose(f"is around a layer with an activity_regularizer, which Keras's {kind} does not apply")
+        if layer.has_activity_in_keras:
+            return fields
+        if fields.get("activity_regularizer", layer.activity_regularizer) is not None:
+            self._lose(f"has an activity_regularizer, which Keras's {kind} does not apply to its output")
+        return {name: value for name, value in fields.items() if name != "activity_regularizer"}
+
+    def operation(self, layer: Layer, xs: tuple[Symbol, ...], activity: Regularizer | None) -> Operation:
+        """An operation; ``activity`` is the penalty on its output. Raises `ShapeError` as `layer` does."""
+        name = type(layer).__name__
+        if activity is not None:
+            what = f"has a penalty on its output, and Keras's {name} is an operation, which takes none"
+            self._lose(f"{what}: 'Activation: linear' behind it can have it")
+        if layer.precision is not None:
+            raise ShapeError(f"has dtype: {layer.precision}, and Keras's {name} is an operation, which takes none")
         own = self._own(layer, xs)
-        given = {**own, **fields}
-        arguments = [beside(f"{name}=", self.value(value)) for name, value in given.items()]
-        self.modules.add("layers")
-        return called(f"layers.{type(layer).__name__}", arguments)
+        taken = {"activity_regularizer", "trainable", *layer.fields_of_call}
+        given = {key: self.value(each) for key, each in own.items() if key not in taken}
+        function = layer.keras_function or snake_case(name)
+        return Operation(str(layer.operated_by), name, function, given, layer.keras_first)
 
     def _own(self, layer: Frozen, xs: tuple[Symbol, ...]) -> dict[str, Any]:
         """The fields of a layer that differ from Keras's defaults, by Keras's names."""
         kind = type(layer).__name__
         instead: dict[str, Any] = {}
         if isinstance(layer, Layer):
-            if not layer.is_in_keras or kind not in {*BUILT_IN, *CELLS}:
+            is_private = self.for_file and layer.keras_module != Layer.keras_module  # no code should import it
+            is_known = layer.is_in_keras or layer.operated_by is not None or is_private
+            if not is_known or kind not in {*BUILT_IN, *CELLS}:
                 raise ShapeError(f"is of kind {kind}, and Keras 3 has no such layer")
             instead = layer.keras_fields(*xs)
         is_frozen = getattr(layer, "trainable", True) is False
@@ -58,17 +85,23 @@ class Arguments:
         for name in _in_order(type(layer)):
             declared = type(layer).model_fields[name]
             value = instead.get(name, getattr(layer, name))
+            if value is None and self.for_file and name not in getattr(layer, "own_fields", ()):
+                value = getattr(layer, "meant_in_keras", {}).get(name)
+            is_unheard = name == "activity_regularizer" and not getattr(layer, "has_activity_in_keras", True)
+            if is_unheard and name not in instead:
+                continue
             if name in getattr(layer, "call_fields", ()) or (name == "trainable" and isinstance(value, tuple)):
                 continue  # call fields are arguments of the call; training in part is refused before
-            if not declared.is_required() and _is_default(value, declared.default):
+            is_said = declared.is_required() or name in getattr(layer, "said_in_keras", ())
+            if not is_said and _is_default(value, declared.default):
                 continue
             if name in getattr(layer, "own_fields", ()):
                 raise ShapeError(f"has {name}: {value}, which Keras's {kind} does not have")
             found[declared.alias or name] = _frozen(value) if is_frozen else value
         return found
 
-    def value(self, value: Any) -> Doc:
-        """A field's value. Raises `ShapeError` for what Keras has no counterpart of."""
+    def value(self, value: Any) -> Any:
+        """A field's value; `LOST` for a penalty that Keras has no counterpart of. Raises `ShapeError` for others."""
         if isinstance(value, Regularizer):
             return self.regularizer(value)
         if isinstance(value, ActivationFunction):
@@ -80,57 +113,72 @@ class Arguments:
         if isinstance(value, Frozen):
             return self.layer(value, {})
         if isinstance(value, tuple) and any(isinstance(each, Frozen) for each in value):
-            return Brackets("[", tuple(map(self.value, value)), "]")
-        return literal(value)
+            return [*map(self.value, value)]
+        return value
 
-    def regularizer(self, value: Regularizer) -> Doc:
+    def regularizer(self, value: Regularizer) -> Any:
         """A sum of penalties as one of Keras's regularizers."""
         if value.reduction == "sum":
-            raise ShapeError(f"has the regularizer {value}, where Keras divides by the batch size")
-        made = [self._penalty(part) for part in value.parts]
-        if len(made) == 1:
-            return made[0]
+            return self._lose(f"has the regularizer {value}, where Keras divides by the batch size")
+        made = [_penalty(part) for part in value.parts]
+        for part, each in zip(value.parts, made, strict=True):
+            if each is None:
+                self._lose(f"has the regularizer {part}, which Keras does not have")
+        kept = [each for each in made if each is not None]
+        if len(kept) < 2:
+            return kept[0] if kept else LOST
         strengths = {type(part): part.strength for part in value.parts if isinstance(part, (L1, L2))}
-        if len(made) == 2 and len(strengths) == 2:
-            arguments = (beside("l1=", literal(strengths[L1])), beside("l2=", literal(strengths[L2])))
-            return called("regularizers.L1L2", arguments)
-        raise ShapeError(f"has the regularizer {value}, which Keras does not have as one")
+        if len(kept) == 2 and len(strengths) == 2:
+            return Object("regularizers", "L1L2", {"l1": strengths[L1], "l2": strengths[L2]})
+        return self._lose(f"has the regularizer {value}, which Keras does not have as one")
 
-    def _penalty(self, part: Penalty | Scheduled) -> Doc:
-        """One penalty as one of Keras's regularizers."""
-        if isinstance(part, Scheduled) or type(part) not in REGULARIZERS:
-            raise ShapeError(f"has the regularizer {part}, which Keras does not have")
-        return self._made("regularizers", REGULARIZERS[type(part)], part)
-
-    def _activation(self, function: ActivationFunction) -> Doc:
-        """A function by its name; with arguments, by those."""
+    def _activation(self, function: ActivationFunction) -> Any:
+        """A function by its name; with arguments, by those, or as a layer."""
         if function.in_keras is None:
             raise ShapeError(f"has the activation {function.name}, which Keras does not have")
         function = function.in_keras
         given = _given(function)
         if not given and function.keras_module == "activations":
-            return literal(function.name)
+            return function.name
         if own := function.own_fields & given.keys():
             raise ShapeError(f"has the activation {function}, whose {min(own)} Keras's does not have")
-        self.modules.add(function.keras_module)
-        if not given:
-            return f"{function.keras_module}.{function.name}"
-        self.needs_partial = True
-        arguments = [beside(f"{name}=", literal(value)) for name, value in given.items()]
-        return called("partial", [f"activations.{function.name}", *arguments])
+        if not given or not self.for_file:
+            return Function("activations" if given else function.keras_module, function.name, given)
+        if function.as_keras_layer is None:
+            raise ShapeError(f"has the activation {function}, of which a file of Keras keeps the name alone")
+        return Object("layers", function.as_keras_layer, {**given, "trainable": True})  # which marks it as a layer
 
-    def _named(self, thing: Named) -> Doc:
+    def kept_apart(self, function: ActivationFunction | None) -> Operation | None:
+        """A function as an operation, where a file keeps it in no other form: it has arguments, and is no layer."""
+        function = None if function is None else function.in_keras
+        if function is None or not self.for_file or function.as_keras_layer is not None:
+            return None
+        given = _given(function)
+        is_kept = not given or bool(function.own_fields & given.keys())
+        return None if is_kept else Operation("nn", type(function).__name__, function.name, given)
+
+    def _lose(self, what: str) -> Any:
+        self.lost.append(what)
+        return LOST
+
+    def _named(self, thing: Named) -> Any:
         """An initializer or a constraint: by its name, or by its class where it has arguments."""
         if not _given(thing):
-            return literal(thing.name)
+            return thing.name
         module = next(module for cls, module in MODULES.items() if isinstance(thing, cls))
-        return self._made(module, type(thing).__name__, thing)
+        return Object(module, type(thing).__name__, {name: self.value(each) for name, each in _given(thing).items()})
 
-    def _made(self, module: str, name: str, thing: Named) -> Doc:
-        self.modules.add(module)
-        renamed = {"strength": name.lower()} if module == "regularizers" else {}
-        given = {renamed.get(field, field): value for field, value in _given(thing).items()}
-        return called(f"{module}.{name}", [beside(f"{field}=", self.value(value)) for field, value in given.items()])
+
+LOST = object()  # stands for what is left out
+
+
+def _penalty(part: Penalty | Scheduled) -> Object | None:
+    """One penalty as one of Keras's regularizers, if it has it."""
+    if isinstance(part, Scheduled) or type(part) not in REGULARIZERS:
+        return None
+    name = REGULARIZERS[type(part)]
+    given = {name.lower() if field == "strength" else field: value for field, value in _given(part).items()}
+    return Object("regularizers", name, given)
 
 
 def _frozen(value: Any) -> Any:

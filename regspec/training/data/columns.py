@@ -5,8 +5,9 @@ What is fitted is plain data, which a run's folder keeps, and no pickle.
 
 from __future__ import annotations
 
+import sys
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -92,14 +93,25 @@ class Fitted:
         return (found - np.array(self.center)) / np.array(self.spread) if self.center else found
 
 
-def tell_strangers(fits: Mapping[str, Fitted], counts: Mapping[str, int]) -> None:
-    """Warns, for each column, of the rows with words that training did not have, of which there are so many."""
-    for name, count in counts.items():
-        if count:
+def strangers_told(fits: Iterable[Fitted], counts: Mapping[str, int]) -> Iterator[str]:
+    """A line for each column with rows that have words which training did not have, of which there are so many."""
+    for each in fits:
+        if count := counts.get(each.name):
             have = "1 row has a word" if count == 1 else f"{count:,} rows have words"
-            becomes = "none of them" if fits[name].said.one_hot else "unknown"
-            what = f"{have} of '{name}' that training did not have: {'it counts' if count == 1 else 'they count'} as"
-            warnings.warn(f"{what} {becomes}", UnknownWords, stacklevel=2)
+            becomes = "none of them" if each.said.one_hot else "unknown"
+            counted = "it counts" if count == 1 else "they count"
+            yield f"{have} of '{each.name}' that training did not have: {counted} as {becomes}"
+
+
+def warn_of(lines: Iterable[str]) -> None:
+    """Warns of words that training did not have, at the line outside of this package that asked for the data."""
+    level, frame = 1, sys._getframe()
+    while (
+        frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __name__.partition(".")[0]
+    ):
+        level, frame = level + 1, frame.f_back
+    for line in lines:
+        warnings.warn(line, UnknownWords, stacklevel=level)
 
 
 def fitted(name: str, column: polars.Series, said: ColumnSection, rows: Array, where: Any) -> Fitted:

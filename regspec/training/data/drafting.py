@@ -18,8 +18,10 @@ from regspec.text.problems import Problem, RegspecError, did_you_mean
 from regspec.training.data.columns import FEW, MANY_WORDS, cleaned, date_of, is_plain
 from regspec.training.data.loading import load_data
 from regspec.training.data.table_files import ENDINGS, Table, read_table
+from regspec.training.data.targets import MANY
 from regspec.training.data.texts import words_of
 from regspec.training.options.columns import ColumnSection
+from regspec.training.options.outputs import OutputSection
 from regspec.views.summary import plural
 
 if TYPE_CHECKING:
@@ -50,12 +52,15 @@ def draft(path: str, target: str | None = None, folder: Path | None = None) -> s
         hint = did_you_mean(target, names) or f"it has {', '.join(names)}"
         raise RegspecError(Problem(f"has no column '{target}'", hint, path))
     goal = target or names[-1]
-    units, about = _target(table, goal)
+    units, loss, about = _target(table, goal)
     lines = {name: _line(table.frame[name]) for name in names if name != goal}
+    if lines and all(said == "drop" for said, _ in lines.values()):
+        why = [f"{name}: {' '.join(each.split())}" for name, (_, each) in lines.items()]
+        raise RegspecError(Problem("has no column that is an input", "; ".join(why[:SHOWN]), path))
     lines[goal] = "target", about if target else f"the last column: {about}"
     said = {name: ColumnSection.model_validate(each) for name, (each, _) in lines.items()}
-    graph = graph_of(_ANY % units)
-    columns = load_data(path, graph, columns=said).columns
+    outputs = {} if loss is None else {"out": OutputSection(loss=loss)}
+    columns = load_data(path, graph_of(_ANY % units), columns=said, outputs=outputs).columns
     widths: Mapping[str, int] = {} if columns is None else columns.widths
     given = ", ".join(f"{name} {width}" for name, width in widths.items())
     total, first = sum(widths.values()), os.path.relpath(path, folder) if folder else path
@@ -83,18 +88,22 @@ def _scalar(text: str) -> str:
     return dumped([text]).strip()[1:-1]
 
 
-def _target(table: Table, name: str) -> tuple[int, str]:
-    """How many units a target takes, and what it is. Raises `RegspecError` for gaps."""
+def _target(table: Table, name: str) -> tuple[int, str | None, str]:
+    """How many units a target takes, the loss that has to be said, and what it is. Raises `RegspecError` for gaps."""
     try:
         values = table.array(name, takes_words=True, is_input=False)
     except RegspecError as error:
         raise RegspecError(table.placed(error)) from None
     if values.dtype.kind == "f":
-        return 1, f"quantities from {values.min():g} to {values.max():g}"
+        return 1, None, f"quantities from {values.min():g} to {values.max():g}"
     classes = sorted({*values.tolist()})
-    count = int(classes[-1]) + 1 if values.dtype.kind == "i" else len(classes)
-    whole = ", which are whole numbers: quantities are as 3.0" if values.dtype.kind == "i" else ""
-    return count, f"{plural(len(classes), 'class', 'classes')}, {_some(map(str, classes))}{whole}"
+    is_whole = values.dtype.kind == "i"
+    if is_whole and (classes[0] < 0 or classes[-1] >= MANY):
+        says = "that they are quantities is said by --outputs.OUTPUT.loss mse, with the name of the output"
+        return 1, "mse", f"whole numbers from {classes[0]} to {classes[-1]}; {says}"
+    count = int(classes[-1]) + 1 if is_whole else len(classes)
+    whole = ", which are whole numbers: quantities are as 3.0" if is_whole else ""
+    return count, None, f"{plural(len(classes), 'class', 'classes')}, {_some(map(str, classes))}{whole}"
 
 
 def _line(column: polars.Series) -> tuple[Any, str]:

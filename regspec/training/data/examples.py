@@ -106,6 +106,7 @@ class Data:
     targets: tuple[Target, ...]
     columns: Columns | None = None  # of the table that they are from
     is_weighted: bool = False  # whether those to train on count more or less
+    unknown_words: tuple[str, ...] = ()  # lines on what is held out and has words that training does not have
 
     @property
     def is_classification(self) -> bool:

@@ -14,7 +14,7 @@ from regspec.graph.network import Graph
 from regspec.language.registration import called
 from regspec.text.problems import Problem, RegspecError, did_you_mean
 from regspec.training.data import arrays, images, lazy, mapped, memory, pictures, streams, table_files, tables
-from regspec.training.data.columns import Fitted
+from regspec.training.data.columns import Fitted, warn_of
 from regspec.training.data.division import Fold, division
 from regspec.training.data.examples import Data, InMemory
 from regspec.training.data.fitting import check_codes, check_widths, fitted_inputs, goal_in
@@ -112,7 +112,7 @@ def load_data(
     first = made[0].arrays if isinstance(made[0], mapped.Mapped) else made[0]
     if isinstance(first, arrays.Arrays):
         check_widths(first, graph, source)
-    check_codes(first.columns if isinstance(first, arrays.Arrays) else None, graph, source)
+    check_codes(_columns_of(made[0]), graph, source)
     examples = [
         lazy.Lazy.of(part, graph, targets).checked()
         if isinstance(part, mapped.Mapped)
@@ -125,7 +125,9 @@ def load_data(
     if isinstance(first, images.Files):
         return Data(train, held_out, targets)
     targets = tuple(each.named(first.columns) for each in targets)
-    return Data(train, held_out, targets, first.columns, first.weights is not None)
+    columns_held_out = _columns_of(made[-1])
+    told = () if columns_held_out is None else columns_held_out.unknown_words
+    return Data(train, held_out, targets, first.columns, first.weights is not None, tuple(told))
 
 
 def _check_folds(parts: Sequence[Part], source: str, validation: str | None) -> None:
@@ -152,10 +154,14 @@ def _with_inputs(parts: Sequence[Stored], rows: Tensor) -> list[Stored | mapped.
     known: tuple[Fitted, ...] = ()
     for part in parts:
         made.append(part.fitted(rows.numpy(), known) if isinstance(part, tables.Tabular) else part)
-        first = made[0].arrays if isinstance(made[0], mapped.Mapped) else made[0]
-        if isinstance(first, arrays.Arrays) and first.columns is not None:
-            known = first.columns.fitted
+        columns = _columns_of(made[0])
+        known = () if columns is None else columns.fitted
     return made
+
+
+def _columns_of(part: Part) -> Columns | None:
+    part = part.arrays if isinstance(part, mapped.Mapped) else part
+    return part.columns if isinstance(part, arrays.Arrays) else None
 
 
 def _held_out(
@@ -192,10 +198,12 @@ def name_of(source: Any) -> str:
 
 
 def whole(part: Part) -> Part:
-    """A part with its inputs, where it is a table in which these are not there yet."""
-    if not isinstance(part, tables.Tabular) or part.columns is None:
-        return part
-    return part.fitted(known=part.columns.fitted, is_known=True)
+    """A part with its inputs, where it is a table in which these are not there yet. Warns of words that are new."""
+    if isinstance(part, tables.Tabular) and part.columns is not None:
+        part = part.fitted(known=part.columns.fitted, is_known=True)
+    columns = _columns_of(part)
+    warn_of(() if columns is None else columns.unknown_words)
+    return part
 
 
 def examples_of(part: Stored, goals: tuple[Tensor, ...], graph: Graph, source: str) -> images.Images | InMemory:

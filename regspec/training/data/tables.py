@@ -16,7 +16,7 @@ from regspec.code.shapes import Symbol, text
 from regspec.graph.network import Graph
 from regspec.text.problems import Problem, Problems, RegspecError, did_you_mean
 from regspec.training.data.arrays import Arrays
-from regspec.training.data.columns import Fitted, fitted, tell_strangers
+from regspec.training.data.columns import Fitted, fitted
 from regspec.training.data.mapped import Mapped
 from regspec.training.data.scanned import Scanned
 from regspec.training.data.table_files import Table
@@ -39,7 +39,7 @@ class Tabular(Arrays):
         """The inputs too, of columns that are fitted on these rows or all, unless they are ``known`` already.
 
         Those of a file that may be larger than memory stay in one. Where a model is trained, ``is_known``, no option
-        says any more what becomes of a column, and words that training did not have are told.
+        says any more what becomes of a column.
 
         Raises:
             RegspecError: with the faults of all columns.
@@ -58,11 +58,10 @@ class Tabular(Arrays):
                 problems.extend(_as_known(self.table.placed(error), is_known))
         if problems:
             raise RegspecError(problems)
-        if is_known:
-            tell_strangers(fits, {name: fits[name].strangers(arrays[name]) for name in arrays if name in fits})
+        strangers = {name: fits[name].strangers(arrays[name]) for name in arrays if name in fits}
         inputs = {name: _side_by_side(arrays, own) for name, own in self.columns.inputs.items()}
         widths = {name: 1 if each.ndim == 1 else each.shape[1] for name, each in arrays.items()}
-        columns = replace(self.columns, fitted=tuple(fits.values()), widths=widths)
+        columns = replace(self.columns, fitted=tuple(fits.values()), widths=widths, strangers=strangers)
         return Arrays(inputs, self.targets, columns, self.weights, self.groups, (self.table.unit, self.table.places))
 
     def _in_files(
@@ -96,9 +95,7 @@ class Tabular(Arrays):
             is_whole = all(fits[each].limit if each in fits else frame.schema[each].is_integer() for each in own)
             dtype = np.int64 if is_whole else np.float64
             inputs[name] = frame.written(own, partial(numbers, own), dtype, table.path)
-        if is_known:
-            tell_strangers(fits, strangers)
-        known = replace(columns, fitted=tuple(fits.values()), widths=widths)
+        known = replace(columns, fitted=tuple(fits.values()), widths=widths, strangers=strangers)
         where = table.unit, table.places
         return Mapped(Arrays(inputs, self.targets, known, self.weights, self.groups, where), table.path)
 

@@ -261,7 +261,8 @@ def _classes(
     )
     if not has_units:
         if names is None and count > MANY:
-            hint = f"if they are quantities, write them as floating-point numbers: {seen[-1]}.0"
+            hint = f"if they are quantities, --outputs.{wanted.name}.loss mse says so; or write them as floating-point "
+            hint += f"numbers: {seen[-1]}.0"
         else:
             hint = f"the last layer needs {count} units" if seen[0] == 0 or names else "classes are counted from 0"
         raise RegspecError(Problem(f"the model gives {text(output)}, but {what}", hint))

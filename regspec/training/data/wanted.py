@@ -10,7 +10,7 @@ from regspec.code.shapes import Shape, Symbol
 from regspec.graph.network import Graph
 from regspec.text.problems import Problem, RegspecError, did_you_mean
 from regspec.training.data.columns import Array as Array
-from regspec.training.data.columns import Fitted
+from regspec.training.data.columns import Fitted, strangers_told
 from regspec.training.options.columns import ColumnSection
 from regspec.training.options.outputs import OutputSection
 
@@ -31,6 +31,12 @@ class Columns:
     fitted: tuple[Fitted, ...] = ()
     weight: str | None = None  # the column that says how much each example counts
     widths: Mapping[str, int] = field(default_factory=dict)  # how many numbers a column gives, once it is read
+    strangers: Mapping[str, int] = field(default_factory=dict)  # in how many rows it has words that were not fitted
+
+    @property
+    def unknown_words(self) -> Sequence[str]:
+        """A line for each column with words that training did not have."""
+        return [*strangers_told(self.fitted, self.strangers)]
 
     def as_dict(self) -> dict[str, Any]:
         """What a run's folder keeps of it, of which `of_dict` makes it again."""

@@ -13,10 +13,9 @@ from torch import nn
 from regspec.graph.loading import graph_of
 from regspec.specs.model import ModelSpec
 from regspec.text import files
-from regspec.text.problems import Problem, RegspecError, did_you_mean
 from regspec.training.exporting.about import output_names, told
 from regspec.training.exporting.comparing import BATCHES, cases_of, difference
-from regspec.training.exporting.forms import ENDINGS, FORMS, Subject
+from regspec.training.exporting.forms import FORMS, Subject
 from regspec.views.summary import error_text
 
 
@@ -25,12 +24,13 @@ class Exported:
     """What was written. Its text tells what the model takes and gives, and what must be done before.
 
     Args:
-        format: ``onnx``, ``pt2``, ``safetensors`` or ``source``.
+        format: ``onnx``, ``pt2``, ``safetensors``, ``source``, ``keras`` or ``keras-source``.
         files: Those that were written.
         about: What is said of the model, as plain data, which the files hold too: its inputs, outputs with the names
             of classes, and columns.
         compared: How what was loaded again did beside the model, for people.
         difference: The largest difference of an output from the model's; None where it was not compared.
+        left_out: What the format has no counterpart of, where that was allowed.
 
     Example:
         >>> from pathlib import Path
@@ -46,33 +46,23 @@ class Exported:
     about: Mapping[str, Any]
     compared: str
     difference: float | None = None
+    left_out: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return "\n".join([f"{' and '.join(map(str, self.files))}: {self.compared}", *told(self.about)])
-
-
-def path_of(path: Path | None, form: str | None, name: str) -> tuple[Path, str]:
-    """Where a model of a name is written, and in what format: each tells the other.
-
-    Raises:
-        RegspecError: where there is no such format, or the path has another's ending.
-    """
-    if form is not None and form not in ENDINGS:
-        hint = did_you_mean(form, ENDINGS) or f"there are {', '.join(ENDINGS)}"
-        raise RegspecError(Problem(f"'{form}' is no format", hint))
-    if path is None:
-        if form is None:
-            raise RegspecError(Problem("neither a format nor a file is said", f"a format is {', '.join(ENDINGS)}"))
-        return Path(f"{name}{ENDINGS[form]}"), form
-    found = next((each for each, ending in ENDINGS.items() if ending == path.suffix.lower()), None)
-    if found is None or form not in (None, found):
-        wanted = ENDINGS[form] if form else f"{', '.join([*ENDINGS.values()][:-1])} or {[*ENDINGS.values()][-1]}"
-        raise RegspecError(Problem(f"is no {wanted} file", path=str(path)))
-    return path, found
+        written = f"{' and '.join(map(str, self.files))}: {self.compared}"
+        return "\n".join([written, *told(self.about), *(f"left out: {each}" for each in self.left_out)])
 
 
 def export(
-    model: nn.Module, spec: ModelSpec, about: Mapping[str, Any], path: Path, form: str, *, force: bool = False
+    model: nn.Module,
+    spec: ModelSpec,
+    about: Mapping[str, Any],
+    path: Path,
+    form: str,
+    *,
+    compiled: Mapping[str, Any] | None = None,
+    lossy: bool = False,
+    force: bool = False,
 ) -> Exported:
     """Writes a model in a format, loads it again, and compares what it gives with what the model does.
 
@@ -81,7 +71,9 @@ def export(
         spec: what it was built from.
         about: what is said of it.
         path: the file.
-        form: the format; ``source`` writes the weights beside it.
+        form: the format; ``source`` and ``keras-source`` write the weights beside it.
+        compiled: how it was trained, as Keras compiles a model.
+        lossy: whether what the format has no counterpart of may be left out, where that changes no output.
         force: whether files that are there and hold something else may be written over.
 
     Raises:
@@ -90,7 +82,7 @@ def export(
     """
     own = deepcopy(model).cpu().eval().requires_grad_(False)
     cases = cases_of(own, graph_of(spec))
-    made = FORMS[form](Subject(spec, own, cases, about))
+    made = FORMS[form](Subject(spec, own, cases, about, lossy, compiled or {}))
     apart = None
     if made.given is not None and not cases.is_drawn:
         apart = difference(made.given, cases, output_names(graph_of(spec)), made.by)
@@ -106,4 +98,4 @@ def export(
         if not force:
             files.check_kept(each, raw, may_go=lambda _: False)
     files.write_folder(path.parent, {each.name: raw for each, raw in contents.items()})
-    return Exported(form, tuple(contents), about, compared, apart)
+    return Exported(form, tuple(contents), about, compared, apart, made.left_out)

@@ -6,10 +6,12 @@ import io
 import json
 import logging
 import re
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import safetensors.torch
@@ -42,6 +44,8 @@ class Subject:
     model: nn.Module
     cases: Cases
     about: Mapping[str, Any]
+    lossy: bool = False  # whether a form may leave out what changes no output
+    compiled: Mapping[str, Any] = field(default_factory=dict)  # how it was trained, as Keras compiles a model
 
     @property
     def graph(self) -> Graph:
@@ -64,6 +68,7 @@ class Made:
     files: Mapping[str, bytes]
     by: str
     given: Given | None
+    left_out: tuple[str, ...] = ()  # what the form has no counterpart of
 
 
 def safetensors_of(subject: Subject) -> Made:
@@ -235,10 +240,37 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(before)
 
 
+def keras_of(subject: Subject) -> Made:
+    """A file of Keras, which is ported again to compare it."""
+    found, left_out = _in_keras(subject, "keras")
+    with needing("Keras files", "keras"):
+        from regspec.keras.porting import port
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.keras")
+        path.write_bytes(found[".keras"])
+        ported = port(path).build()
+    return Made(found, "a port of the file", lambda inputs: tensors_of(ported(*inputs)), left_out)
+
+
+def keras_source_of(subject: Subject) -> Made:
+    """Functional code of Keras, and its weights beside it."""
+    found, left_out = _in_keras(subject, "keras-source")
+    return Made(found, "its code needs Keras", None, left_out)
+
+
+def _in_keras(subject: Subject, form: str) -> tuple[dict[str, bytes], tuple[str, ...]]:
+    with needing("Keras files", "keras"):
+        from regspec.keras.writing.exporting import contents_in_keras
+    graph, state = subject.graph, subject.model.state_dict()
+    lossy, compiled, said = subject.lossy, subject.compiled, subject.about
+    return contents_in_keras(graph, state, form, lossy=lossy, compiled=compiled, said=said)
+
+
 FORMS: Mapping[str, Callable[[Subject], Made]] = {
     "onnx": onnx_of,
     "pt2": pt2_of,
     "safetensors": safetensors_of,
     "source": source_of,
+    "keras": keras_of,
+    "keras-source": keras_source_of,
 }
-ENDINGS: Mapping[str, str] = {"onnx": ".onnx", "pt2": ".pt2", "safetensors": ".safetensors", "source": ".py"}

@@ -22,6 +22,9 @@ from regspec.training.measures.objective import Objective, Sum
 from regspec.training.options.optimizers import optimizer_of
 from regspec.training.options.options import Options
 
+# figures that need a place that counts, and of which examples they are; a loss of areas is also of none
+NEEDED = (("data_loss", "trained on"), ("held_out_loss", "held out"), ("held_out_accuracy", "held out"))
+
 
 class Training(lightning.LightningModule):
     """Trains a model on its data loss and its penalties, on one process or several.
@@ -151,14 +154,28 @@ class Training(lightning.LightningModule):
         self.counts[name] = self.counts.get(name, 0) + part.count
 
     def means(self) -> dict[str, float]:
-        """The means over the epoch, of all processes, since they were asked for last; and the sums of the losses."""
-        measured = [*self._measured()]
+        """The means over the epoch, of all processes, since they were asked for last; and the sums of the losses.
+
+        Raises:
+            RegspecError: where of an output nothing counts.
+        """
         names = [*self.totals]
         both = torch.tensor([[float(self.totals[name]), float(self.counts[name])] for name in names])
-        self.forget()
         both = self.trainer.strategy.reduce(both.to(self.device), reduce_op="sum").cpu()
+        self._check_counts({name: count.item() for name, (_, count) in zip(names, both, strict=True)})
+        measured = [*self._measured()]
+        self.forget()
         means = {name: (total / count).item() for name, (total, count) in zip(names, both, strict=True)}
         return {**self._sums_of_losses(means), **means, **dict(measured)}
+
+    def _check_counts(self, counts: Mapping[str, float]) -> None:
+        """Raises where no place of a target counts: a mean over none is no number, and no sign of a large rate."""
+        for loss in self.objective:
+            for what, part in NEEDED:
+                if counts.get(self.objective.name_of(what, loss)) == 0:
+                    ignored = loss.target.wanted.said.ignore_index
+                    what = f"the target of '{loss.target.name}' is {ignored} everywhere in what is {part}"
+                    raise RegspecError(Problem(f"{what}, which stands for no class"))
 
     def so_far(self) -> dict[str, float]:
         """The means of this process over the epoch so far, of what is trained, as `means` names them."""

@@ -122,6 +122,8 @@ def _trained(task: Task, place: Folder, console: Console | None, on_epoch: OnEpo
     data = task.options.data
     divided = f", pixels divided by {DIVIDED[data]}" if data in DIVIDED else ""
     console.print(f"{task.spec.name} on {data}{divided}: {counts}, {task.goal}", **PLAIN)
+    for line in loaded.unknown_words:
+        console.print(f"held out: {line}", **PLAIN)
     epochs, device = _fit(task, place, console, on_epoch)
     model = _finished(task, place, device) if is_first() else None
     if task.options.baseline:

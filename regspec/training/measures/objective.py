@@ -190,10 +190,10 @@ class OutputLoss(nn.Module):
 
 
 def _softmax(scores: Tensor, axis: int) -> Tensor:
-    """The softmax along an axis."""
+    """The softmax along an axis, whose numbers lie in memory as its axes do, which torchmetrics takes for granted."""
     if scores.shape[axis] > FEW:
         return scores.softmax(axis)
-    return scores.movedim(axis, 0).contiguous().softmax(0).movedim(0, axis)
+    return scores.movedim(axis, 0).contiguous().softmax(0).movedim(0, axis).contiguous()
 
 
 def _sum(losses: Tensor, target: Tensor, weights: Tensor | None, loss: Loss) -> Sum:

@@ -15,6 +15,7 @@ import safetensors.torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from regspec.report.runs import FOLDS as FOLDS
 from regspec.report.runs import runs_in
 from regspec.specs.model import ModelSpec
 from regspec.specs.parameters import with_defaults, with_name, with_values
@@ -24,7 +25,6 @@ from regspec.text.document import Document, Location, parse, read
 from regspec.text.problems import Problem, RegspecError
 
 State = Mapping[str, Tensor]
-FOLDS = "folds.json"  # of a folder that has a folder for each fold
 
 
 @dataclass(frozen=True)

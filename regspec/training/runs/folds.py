@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -13,7 +14,7 @@ from regspec.text.problems import Problem, RegspecError
 from regspec.training.measures.metrics import HELD_OUT
 from regspec.training.options.options import Options
 from regspec.training.runs.folder import FOLDS
-from regspec.training.runs.trained import Run, load_run
+from regspec.training.runs.trained import Run, evaluating, load_run
 
 if TYPE_CHECKING:
     from regspec.training.runs.evaluating import Evaluation
@@ -121,9 +122,11 @@ class Folds:
         """
         from regspec.training.runs.evaluating import pooled  # for which torchmetrics takes a second
 
-        parts = [(each.model.eval(), each.known()[1], each.held_out) for each in self.runs]
         size = Options.of(self.runs[0].known()[0]["options"]).batch_size
-        whole, folds = pooled(parts, size)
+        with ExitStack() as models:
+            for each in self.runs:
+                models.enter_context(evaluating(each.model))
+            whole, folds = pooled([(each.model, each.known()[1], each.held_out) for each in self.runs], size)
         return OutOfFold(whole, tuple(folds))
 
     def as_dict(self) -> dict[str, Any]:

@@ -125,14 +125,19 @@ class Run:
         path: str | Path | None = None,
         *,
         format: str | None = None,  # noqa: A002  # as the command has it
+        lossy: bool = False,
         force: bool = False,
     ) -> Exported:
         """Writes the model as others load it, for batches of any size, in evaluation mode, and compares it again.
 
         Args:
-            path: The file, whose ending tells the format: ``.onnx``, ``.pt2``, ``.safetensors``, or ``.py`` for a class
-                that needs torch alone, with its weights beside it. In this folder by the spec's name when absent.
-            format: ``onnx``, ``pt2``, ``safetensors`` or ``source``, in place of the ending.
+            path: The file, whose ending tells the format: ``.onnx``, ``.pt2``, ``.safetensors``, ``.keras``, or ``.py``
+                for a class that needs torch alone, with its weights beside it. In this folder by the spec's name when
+                absent.
+            format: ``onnx``, ``pt2``, ``safetensors``, ``source``, ``keras`` or ``keras-source``, in place of the
+                ending.
+            lossy: Whether penalties that Keras has no counterpart of are left out of its formats, and listed; else they
+                are refused.
             force: Whether files that are there and hold something else may be written over.
 
         Raises:
@@ -148,12 +153,38 @@ class Run:
             safetensors 0.0 setosa versicolor virginica
         """
         from regspec.training.exporting.about import about
-        from regspec.training.exporting.exported import export, path_of
+        from regspec.training.exporting.exported import export
+        from regspec.training.exporting.naming import path_of
 
         place, form = path_of(None if path is None else Path(path), format, self.spec.name)
         facts, objective = self.known()
         said = about(facts, graph_of(self.spec), objective, int(self.metrics["epoch"]))
-        return export(self.model, self.spec, said, place, form, force=force)
+        compiled = self.compiled if "keras" in form else {}
+        return export(self.model, self.spec, said, place, form, compiled=compiled, lossy=lossy, force=force)
+
+    @property
+    def compiled(self) -> Mapping[str, Any]:
+        """How it was trained, as Keras compiles a model; nothing where Keras has no such optimizer or loss."""
+        from regspec.keras.training.compiling import Learned, compiled_of
+        from regspec.training.options.called import parts_of
+        from regspec.training.options.optimizers import optimizer_of
+
+        facts, objective = self.known()
+        options = Options.of(facts["options"])
+        learned = [
+            Learned(
+                loss.target.wanted.name,
+                loss.target.loss.name,
+                loss.target.kind,
+                loss.gives_probabilities,
+                loss.target.wanted.said.arguments,
+                loss.target.wanted.said.weight,
+                loss.target.wanted.said.metrics or (),
+            )
+            for loss in objective
+        ]
+        name = parts_of(options.optimizer)[0].lower()
+        return compiled_of(name, optimizer_of(options.optimizer)[1], options.as_dict(), learned)
 
     @property
     def held_out(self) -> Examples:

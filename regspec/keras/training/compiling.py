@@ -1,0 +1,120 @@
+"""How a model was trained, as Keras compiles one: what `compiled` reads of a file, the other way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from regspec.keras.training.losses import LOSSES, OF_CLASSES, OF_PROBABILITIES, OF_QUANTITIES
+
+Config = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What an output learned: its name, its loss and metrics by the words of a training file."""
+
+    name: str
+    loss: str
+    kind: str  # classes, labels or quantities
+    takes_probabilities: bool
+    arguments: Mapping[str, Any] = field(default_factory=dict)  # of the loss
+    weight: float = 1.0
+    metrics: Sequence[str] = ()
+
+
+def compiled_of(
+    optimizer: str, arguments: Mapping[str, Any], options: Mapping[str, Any], outputs: Sequence[Learned]
+) -> Config:
+    """What Keras compiles a model with; nothing where the optimizer or a loss has no counterpart there.
+
+    Args:
+        optimizer: its word in a training file.
+        arguments: of it.
+        options: of the training file, by their names.
+        outputs: what each learned.
+    """
+    is_other = optimizer in COUPLED and bool(arguments.get("weight_decay"))
+    make = None if is_other else OPTIMIZERS.get(optimizer)
+    losses = {each.name: _loss(each) for each in outputs}
+    if make is None or None in losses.values():
+        return {}
+    name, own = make(arguments)
+    settings = {"learning_rate": options["lr"], **own, **_beside(options)}
+    is_one = len(outputs) == 1
+    metrics = {each.name: [*filter(None, (_metric(word, each) for word in each.metrics))] for each in outputs}
+    weights = {each.name: each.weight for each in outputs}
+    return {
+        "optimizer": _made("optimizers", name, settings),
+        "loss": next(iter(losses.values())) if is_one else losses,
+        "loss_weights": None if is_one or {*weights.values()} == {1.0} else weights,
+        "metrics": next(iter(metrics.values())) if is_one else metrics,
+    }
+
+
+def _made(module: str, name: str, config: Mapping[str, Any]) -> Config:
+    return {"module": f"keras.{module}", "class_name": name, "config": {**config}, "registered_name": None}
+
+
+def _loss(learned: Learned) -> Config | None:
+    """Keras's loss of an output, if it has one."""
+    name = next((name for name, (word, _) in LOSSES.items() if word == learned.loss), None)
+    if name is None or learned.arguments.keys() - {"delta", "label_smoothing"}:
+        return None
+    settings = {key: value for key, value in learned.arguments.items() if value}
+    if name in OF_PROBABILITIES:
+        settings["from_logits"] = not learned.takes_probabilities
+    return _made("losses", "".join(word.title() for word in name.split("_")), settings)
+
+
+def _metric(word: str, learned: Learned) -> str | None:
+    """Keras's metric of a word, if it has one."""
+    known = OF_QUANTITIES if learned.kind == "quantities" else OF_CLASSES
+    return next((name for name, said in known.items() if said == word), None)
+
+
+# -- optimizers --------------------------------------------------------------------------------------------------------
+
+Said = tuple[str, Config]
+
+
+def _renamed(name: str, given: Mapping[str, Any], names: Mapping[str, str], **defaults: Any) -> Said:
+    """An optimizer with arguments by Keras's names for them."""
+    settings = {names.get(key, key): value for key, value in {**defaults, **given}.items()}
+    if (betas := settings.pop("betas", None)) is not None:
+        settings["beta_1"], settings["beta_2"] = betas
+    return name, {key: value for key, value in settings.items() if value not in (None, False)}
+
+
+COUPLED = ("sgd", "adam", "rmsprop")  # whose weight decay is part of the gradient, as no optimizer of Keras has it
+EPSILON = {"eps": "epsilon"}
+RMSPROP = {"alpha": "rho", **EPSILON}
+# By the words of a training file; torch's own with its defaults, where these are others than Keras's. Adam's epsilon is
+# outside of the correction in torch, and RMSprop's of the root, which shows where gradients are as small as it is.
+OPTIMIZERS: dict[str, Callable[[Mapping[str, Any]], Said]] = {
+    "sgd": lambda given: _renamed("SGD", given, {}),
+    "adam": lambda given: _renamed("Adam", given, EPSILON, eps=1e-8),
+    "adamw": lambda given: _renamed("AdamW", given, EPSILON, eps=1e-8, weight_decay=0.01),
+    "rmsprop": lambda given: _renamed("RMSprop", given, RMSPROP, alpha=0.99, eps=1e-8),
+    "keras_sgd": lambda given: _renamed("SGD", given, {}),
+    "keras_adam": lambda given: _renamed("Adam", given, EPSILON),
+    "keras_adamax": lambda given: _renamed("Adamax", given, EPSILON),
+    "keras_rmsprop": lambda given: _renamed("RMSprop", given, RMSPROP),
+    "keras_adagrad": lambda given: _renamed("Adagrad", given, EPSILON),
+    "keras_adadelta": lambda given: _renamed("Adadelta", given, EPSILON),
+    "keras_lion": lambda given: _renamed("Lion", given, {}),
+}
+
+
+def _beside(options: Mapping[str, Any]) -> Config:
+    """What is beside the optimizer: clipped gradients, several batches in a step, averages."""
+    found: Config = {}
+    if options.get("clip_gradients"):
+        key = {"norm": "global_clipnorm", "each_norm": "clipnorm", "value": "clipvalue"}[options["clip_by"]]
+        found[key] = options["clip_gradients"]
+    if options.get("accumulate", 1) > 1:
+        found["gradient_accumulation_steps"] = options["accumulate"]
+    if options.get("ema") is not None:
+        found |= {"use_ema": True, "ema_momentum": options["ema"]}
+    return found

@@ -1,0 +1,1 @@
+"""A model back in Keras: its file, written without Keras."""

@@ -1,0 +1,120 @@
+"""Activation functions and constraints of the user's own, which a spec names."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from pydantic import ConfigDict, create_model
+
+from regspec.code.axes import Pattern
+from regspec.code.expressions import Call, Expression, Import, call
+from regspec.language.activations import ACTIVATIONS, ActivationFunction
+from regspec.language.constraints import CONSTRAINTS, WeightConstraint
+from regspec.language.forms import Family, Named
+from regspec.language.registration import fields_of, importable
+from regspec.text.problems import RegspecError
+
+
+def register_activation(function: Callable[..., Any] | None = None, *, name: str | None = None) -> Any:
+    """Makes a function of a tensor, of the same shape, an activation function that specs may name; a decorator.
+
+    The parameters after the first become its fields, with their annotations and defaults. A `torch.nn.Module` may stand
+    in its place: then those of its constructor do. It must be importable by its name, because the compiled source
+    imports it.
+
+    Raises:
+        RegspecError: where it can't be imported by its name, or a name is taken.
+
+    Example:
+        >>> import torch, regspec
+        >>> @regspec.register_activation
+        ... def steep(x: torch.Tensor, slope: float = 2.0) -> torch.Tensor:
+        ...     return x * torch.sigmoid(slope * x)
+
+        ``activation: {steep: {slope: 3.0}}`` then names it.
+    """
+    if function is None:
+        return partial(register_activation, name=name)
+    own, target = function, importable(function)
+
+    class Registered(ActivationFunction):
+        model_config = ConfigDict(strict=False, arbitrary_types_allowed=True)
+        is_registered = True
+
+        @property
+        def in_keras(self) -> ActivationFunction | None:
+            return None
+
+        def lower(self, dimension: int) -> Call:
+            return _made(target, own, self)
+
+        def of(self, x: Expression, dimension: int, suffix: str = "") -> Expression:
+            return super().of(x, dimension, suffix) if inspect.isclass(own) else call(target, x, **_given(self))
+
+    return _added(ACTIVATIONS, Registered, target, function, name)
+
+
+def register_constraint(function: Callable[..., Any] | None = None, *, name: str | None = None) -> Any:
+    """Makes a projection of a weight a constraint that specs may name: it is applied after each step; a decorator.
+
+    It gets the weight as it lies in torch, and gives what is put in its place. The parameters after the first become
+    its fields; of a class, those of its constructor, and its instances are called. It must be importable by its name,
+    because the compiled source imports it.
+
+    Raises:
+        RegspecError: where it can't be imported by its name, or a name is taken.
+
+    Example:
+        >>> import torch, regspec
+        >>> @regspec.register_constraint
+        ... def clipped(weight: torch.Tensor, most: float = 1.0) -> torch.Tensor:
+        ...     return weight.clamp(-most, most)
+
+        ``kernel_constraint: {clipped: {most: 0.5}}`` then names it.
+    """
+    if function is None:
+        return partial(register_constraint, name=name)
+    own, target = function, importable(function)
+
+    class Registered(WeightConstraint):
+        model_config = ConfigDict(strict=False, arbitrary_types_allowed=True)
+        is_registered = True
+
+        def lower(self, pattern: Pattern) -> Call:
+            return _made(target, own, self)
+
+    return _added(CONSTRAINTS, Registered, target, function, name)
+
+
+def _given(member: Any) -> dict[str, Any]:
+    """The arguments of a member that its spec says."""
+    return {field: getattr(member, field) for field in type(member).model_fields if field in member.model_fields_set}
+
+
+def _made(target: Import, function: Callable[..., Any], member: Any) -> Call:
+    """What is called with a tensor: an instance of a class, or a function with its arguments."""
+    if inspect.isclass(function):
+        return call(target, **_given(member))
+    return call(Import("functools", "partial"), target, **_given(member))
+
+
+def _added(
+    family: Family[Any], base: type[Named], target: Import, function: Callable[..., Any], name: str | None
+) -> Any:
+    """Adds the member of a family that a function is. Raises `RegspecError` where its name is taken."""
+    name = name or target.name
+    known = family.get(name)
+    if known is not None and not known.is_registered:
+        raise RegspecError(f"'{name}' can't be registered: it has a meaning of its own in regspec")
+    fields: Any = fields_of(function, skip=0 if inspect.isclass(function) else 1)
+    if reserved := [field for field in fields if hasattr(base, field)]:
+        raise RegspecError(f"'{name}' can't be registered: '{reserved[0]}' has a meaning of its own there")
+    made = create_model(
+        target.name, __base__=base, __doc__=inspect.getdoc(function), __module__=function.__module__, **fields
+    )
+    made.name = name
+    family.add(made)
+    return function
