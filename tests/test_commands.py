@@ -24,6 +24,7 @@ from regspec.language.registration import load_module
 from .commands import ROOT, command
 from .markdown import PAGES, Page
 from .runs import write_run
+from .saved_models.writing import write as write_saved_model
 
 COMMANDS: Any = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # of a group
 
@@ -174,6 +175,10 @@ def test_a_command_that_is_shown(
         (tmp_path / "runs" / "strength").mkdir(parents=True)
         shutil.copy(ROOT / "examples" / "digits_search.yaml", tmp_path / "runs" / "strength" / "best.yaml")
     shutil.copy(ROOT / "examples" / "recipes" / "rules.yaml", tmp_path / "rules.yaml")
+    if "saved/" in arguments:
+        write_saved_model(tmp_path / "saved")
+    if "folder/" in arguments:
+        shutil.copytree(ROOT / "tests" / "tfjs" / "uint8", tmp_path / "folder")
     if "--resume" in arguments:
         started = [*written_out(["train", "net.yaml"]), "-o", "runs/net", *SHORT["train"]]
         assert command(*started, cwd=tmp_path).code == 0

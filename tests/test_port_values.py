@@ -76,11 +76,16 @@ REFUSED: list[tuple[str, Any, int, str]] = [
     ("regularizer", form("L2", "mine", None, l2=0.1), 3, "none of Keras's own"),
     ("regularizer", form("MyReg", None, "mine>MyReg"), 3, "none of Keras's own"),
     ("regularizer", {"class_name": "Custom>MyReg", "config": {}}, 2, "the regularizer 'Custom>MyReg'"),
-    ("regularizer", {"class_name": "__lambda__", "config": {"value": ["4wE="]}}, 3, "code in a file is not run"),
+    (
+        "regularizer",
+        {"class_name": "__lambda__", "config": {"value": ["4wE="]}},
+        3,
+        "it is Python code, which is not run",
+    ),
     ("regularizer", form("OrthogonalRegularizer", factor=0.1, axis=1), 3, "with axis = 1"),
     ("constraint", form("MaxNorm", "mine", "mine>MaxNorm", max_value=2), 3, "none of Keras's own"),
     ("constraint", "Constraint", 3, "the constraint 'Constraint'"),
-    ("initializer", {"class_name": "__lambda__", "config": {}}, 3, "code in a file is not run"),
+    ("initializer", {"class_name": "__lambda__", "config": {}}, 3, "it is Python code, which is not run"),
     ("initializer", form("Constant", "keras.initializers", value={"class_name": "__numpy__"}), 3, "with value"),
     (
         "activation",

@@ -117,11 +117,11 @@ class ArrayFile:
         """The array of a dataset, whose shape must be this one."""
         if dataset.shape != shape:
             raise self._fault(f"has '{dataset.name}' with the shape {dataset.shape}, where {shape} is wanted")
-        self._check(dataset)
-        self._count_bytes(dataset)
-        if dataset.dtype.kind not in "fiub" and dataset.dtype != BFLOAT16:
-            raise self._fault(f"has '{dataset.name}' of the type {dataset.dtype}, where numbers are wanted")
         with damaged(self.path):
+            self._check(dataset)
+            self._count_bytes(dataset)
+            if dataset.dtype.kind not in "fiub" and dataset.dtype != BFLOAT16:
+                raise self._fault(f"has '{dataset.name}' of the type {dataset.dtype}, where numbers are wanted")
             array: NDArray[Any] = np.asarray(dataset[()])
         self._taken.append((dataset, array.size > 1 and bool((array == array.flat[0]).all())))
         if array.dtype == BFLOAT16:  # the upper halves of float32
