@@ -244,17 +244,17 @@ def mutated(raw: bytes, rng: random.Random) -> bytes:
 def test_bytes_that_are_others(tmp_path: Path) -> None:
     """In each file of a folder, and in the rows of its index, where no checksum tells of it."""
     rng = random.Random(1)
-    for _ in range(150):
+    for _ in range(90):
         written(tmp_path)
         path = tmp_path / rng.choice(NAMES)
         path.write_bytes(mutated(path.read_bytes(), rng))
         assert is_read_or_refused(tmp_path)
-    for _ in range(150):
+    for _ in range(90):
         rows, _ = writing.rows_of()
         key = rng.choice([*rows])
         rows[key] = mutated(rows[key], rng)
         assert is_read_or_refused(written(tmp_path, index=table(rows)))
-    for _ in range(100):
+    for _ in range(60):
         graph = mutated(writing.text(writing.nodes(EDGES, 1))[5:], rng)
         rows, data = writing.rows_of()
         rows[OBJECTS] = entry((), len(data), len(writing.text(graph)), dtype=7)

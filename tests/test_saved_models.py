@@ -146,6 +146,8 @@ def test_other_folders(tmp_path: Path) -> None:
     (tmp_path / "text/saved_model.pbtxt").write_text("saved_model_schema_version: 1")
     with pytest.raises(regspec.RegspecError, match=r"no SavedModel(?s:.*)did you mean '.*served.12'"):
         regspec.port(tmp_path / "served")
+    with pytest.raises(regspec.RegspecError, match=r"no SavedModel(?s:.*)did you mean '.*served.12'"):
+        regspec.port(tmp_path / "served/12/variables")
     with pytest.raises(regspec.RegspecError, match="a SavedModel as text"):
         regspec.port(tmp_path / "text")
     with pytest.raises(regspec.RegspecError, match="can't be read: No such file"):

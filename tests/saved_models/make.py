@@ -72,6 +72,7 @@ def sequence():
         layers.GRU(4, return_sequences=True),
         layers.Conv1D(5, 3, padding="same", name="conv/of.words"),
         layers.RNN([layers.LSTMCell(3), layers.GRUCell(4, recurrent_regularizer="l1")], return_sequences=True),
+        layers.Bidirectional(layers.RNN([layers.GRUCell(2), layers.GRUCell(3)], return_sequences=True)),
         layers.LayerNormalization(),
         layers.Flatten(),
         layers.Dense(3, activation="softmax", bias_regularizer="l2"),

@@ -31,8 +31,14 @@ APART = frozenset(
         *("layers", "metrics", "optimizer", "signatures", "states"),
     )
 )
-# Edges to layers inside, and the fields in which a config has them.
-FIELDS = {"layer": "layer", "forward_layer": "layer", "backward_layer": "backward_layer", "cell": "cell"}
+# Edges to layers inside, and the fields in which a config has them, of which the first that is there counts.
+FIELDS = {
+    "layer": ("layer",),
+    "forward_layer": ("layer",),
+    "backward_layer": ("backward_layer", "layer"),
+    "cell": ("cell",),
+    "cells": ("cells",),
+}
 # Fields of a config with which an object's penalty on its output is said already: a wrapper's is that of its layer; and
 # layers that say it in others.
 SAID, SAYING = frozenset({"activity_regularizer", "layer"}), frozenset({"ActivityRegularization"})
@@ -151,7 +157,8 @@ def _inside(item: Any, edge: str) -> Any:
     if isinstance(item, list):
         return item[int(edge)] if re.fullmatch("[0-9]{1,4}", edge) and int(edge) < len(item) else None
     config = item.get("config") if isinstance(item, dict) else None
-    return config.get("cells" if edge == "cells" else FIELDS.get(edge)) if isinstance(config, dict) else None
+    found = (config.get(key) for key in FIELDS.get(edge, ())) if isinstance(config, dict) else ()
+    return next((each for each in found if each is not None), None)
 
 
 # -- what Keras says ---------------------------------------------------------------------------------------------------
@@ -192,8 +199,8 @@ def completed(objects: Objects, item: Item, number: int = 0) -> Item:
         config["activity_regularizer"] = penalty
     for edge, target in objects.at(number).edges.items():
         inner = _inside(item, edge)
-        if isinstance(inner, dict) and isinstance(inner.get("config"), dict) and FIELDS[edge] in config:
-            config[FIELDS[edge]] = completed(objects, inner, target)
+        if isinstance(inner, dict) and isinstance(inner.get("config"), dict) and FIELDS[edge][0] in config:
+            config[FIELDS[edge][0]] = completed(objects, inner, target)
     return {**item, "config": config}
 
 

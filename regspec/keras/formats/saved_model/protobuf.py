@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 MAX_FIELDS = 2_000_000  # of all messages of a file, many times those of the largest models
 MAX_VARINT = 10  # bytes
+SIZES = {1: 8, 5: 4}  # of fields of a fixed size, by their types
 
 
 def varint(data: memoryview | bytes, at: int) -> tuple[int, int]:
@@ -27,12 +28,6 @@ class Budget:
 
     left: int = MAX_FIELDS
 
-    def spend(self) -> None:
-        """Takes a field. Raises `ValueError` where there is none left."""
-        self.left -= 1
-        if self.left < 0:
-            raise ValueError("it has more fields than a model")
-
 
 @dataclass(frozen=True)
 class Message:
@@ -46,20 +41,22 @@ class Message:
 
     def fields(self) -> Iterator[tuple[int, int | memoryview]]:
         """The number and the value of each field, in order: a whole number, or bytes."""
-        at, end = 0, len(self.data)
+        data, budget = self.data, self.budget
+        at, end = 0, len(data)
         while at < end:
-            self.budget.spend()
-            key, at = varint(self.data, at)
-            if key & 7 == 0:
-                number, at = varint(self.data, at)
-                yield key >> 3, number
+            budget.left -= 1
+            if budget.left < 0:
+                raise ValueError("it has more fields than a model")
+            key, at = varint(data, at)
+            number, kind = key >> 3, key & 7
+            if kind == 0:
+                value, at = varint(data, at)
+                yield number, value
                 continue
-            size = {1: 8, 5: 4}.get(key & 7)
-            if key & 7 == 2:
-                size, at = varint(self.data, at)
-            if size is None or size > end - at:
+            size, at = varint(data, at) if kind == 2 else (SIZES.get(kind, end), at)
+            if size > end - at:
                 raise ValueError("a field is cut off, or of no known type")
-            yield key >> 3, self.data[at : at + size]
+            yield number, data[at : at + size]
             at += size
 
     def all_bytes(self, number: int) -> Iterator[memoryview]:

@@ -71,12 +71,9 @@ def _check_there(folder: Path) -> None:
         what = f"is a SavedModel as text, {TEXT}, which is not read"
         raise RegspecError(Problem(what, f"load it with TensorFlow, and {SAVE}", str(folder)))
     hint = f"a SavedModel has a {GRAPH}"
-    try:
-        inside = sorted(each.parent for each in folder.glob(f"*/{GRAPH}"))
-    except OSError:
-        inside = []
-    if inside:
-        hint += f": did you mean '{inside[-1]}'?"
+    near = [each.parent for each in (*sorted(folder.glob(f"*/{GRAPH}")), folder.parent / GRAPH) if each.is_file()]
+    if near:
+        hint += f": did you mean '{near[0]}'?"
     raise RegspecError(Problem("is a folder, and no SavedModel", hint, str(folder)))
 
 
