@@ -118,7 +118,7 @@ def shown() -> list[Any]:
 def shortened(words: list[str]) -> list[str]:
     """The words with options that make it short, in place of its own."""
     short = SHORT.get(next(word for word in words if word in COMMANDS), [])
-    if {"--help", "--resume"} & {*words}:
+    if {"--help", "--resume", "--draft"} & {*words}:
         return words
     pairs = zip(["", *words], words, strict=False)
     return [word for before, word in pairs if word not in short[::2] and before not in short[::2]] + short
@@ -141,7 +141,7 @@ def written_out(words: list[str]) -> list[str]:
     name = next(word for word in words if word in COMMANDS)
     places = {**PLACEHOLDERS, "FILE": "", "SPEC": "net.yaml", "…": "net.yaml"}
     out = [OF_COMMAND.get((name, word), places.get(word, word)) for word in words]
-    is_for_a_spec = name in ("train", "compile") and not {"--resume", "--help"} & {*out}
+    is_for_a_spec = name in ("train", "compile") and not {"--resume", "--help", "--draft"} & {*out}
     if is_for_a_spec and not any(word.endswith(".yaml") for word in out):  # which a text may leave out
         out.append("net.yaml")
     return out
