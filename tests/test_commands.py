@@ -128,6 +128,8 @@ def files_of(where: str, words: list[str]) -> dict[str, str]:
     """The files that are the reader's own, by their names, with what a page says is in them."""
     net = PRICES if "prices.csv" in words else DIGITS
     files = {"net.yaml": net, "spec.yaml": net, "model.yaml": DIGITS, "prices.csv": TABLE, "training.yaml": TRAINING}
+    if "--draft" in words:
+        del files["training.yaml"]  # which it writes
     if "houses.csv" in words:
         files |= {"net.yaml": HOUSES, "houses.csv": KINDS}
     if where.endswith(".md"):
