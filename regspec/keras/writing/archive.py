@@ -12,7 +12,8 @@ import h5py
 import numpy as np
 
 from regspec.keras.formats.zipped import MEMBERS
-from regspec.keras.weights import Arrays, WeightPath, groups_of
+from regspec.keras.groups import groups_of
+from regspec.keras.weights import Arrays, WeightPath
 from regspec.targets.keras.config import config_of
 from regspec.targets.keras.network import Network
 
