@@ -6,9 +6,9 @@ through them (`porting` leads it):
 - ``formats``: the file, of which nothing is trusted; ``live``: a model in memory; ``dialect``: how words are read.
 - ``older``: configs and arrays of Keras 1 and 2 as Keras 3 would write them.
 - ``reading``, ``nodes``, ``layers``, ``values``, ``quirks``: the config as a `Model` of entries; ``operations``: what
-  is computed between layers; ``distributed``: models in TimeDistributed; ``libraries``: layers of others, by name;
-  ``masks``: which must be named; ``text``: the spec. ``kinds`` has facts about kinds; ``notes`` what is told.
-- ``weights``, ``quantized``, ``states``: the file's arrays as torch's parameters, each used exactly once.
+  is computed between layers; ``distributed``: models in TimeDistributed; ``libraries``: layers of others; ``bytecode``:
+  what code names; ``masks``: which must be named; ``text``: the spec; ``kinds``: facts; ``notes``: what is told.
+- ``groups``, ``weights``, ``quantized``, ``states``: the file's arrays as torch's parameters, each used exactly once.
 - ``conversion``: what a user may want besides: normalizations folded, channels first, blocks.
 - ``verification``: the port beside its original; ``training``: how the model was compiled; ``report``: all of it.
 - ``writing``: a spec with its weights as a file of Keras.
