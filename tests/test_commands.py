@@ -177,6 +177,8 @@ def test_a_command_that_is_shown(
         (tmp_path / "runs" / "strength").mkdir(parents=True)
         shutil.copy(ROOT / "examples" / "digits_search.yaml", tmp_path / "runs" / "strength" / "best.yaml")
     shutil.copy(ROOT / "examples" / "recipes" / "rules.yaml", tmp_path / "rules.yaml")
+    if "model.keras" in arguments and name == "port":
+        shutil.copy(ROOT / "examples" / "keras_mlp.keras", tmp_path / "model.keras")
     if "saved/" in arguments:
         write_saved_model(tmp_path / "saved")
     if "folder/" in arguments:

@@ -106,6 +106,7 @@ def with_own_layer() -> Any:
     return keras.Sequential([layers.Input((5,)), layers.Dense(3), Doubled(3.0, name="own")], name="m")
 
 
+@pytest.mark.usefixtures("_registry")
 def test_layers_of_the_users() -> None:
     model = with_own_layer()
     port = regspec.port(model, replace={"Doubled": Times}, verify=True)
@@ -169,6 +170,7 @@ def test_what_is_refused(name: str) -> None:
     assert str(caught.value).startswith(message)
 
 
+@pytest.mark.usefixtures("_registry")
 def test_where_nothing_was_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "model.json").write_text(with_own_layer().to_json())
     with pytest.raises(regspec.RegspecError, match="was not verified: outputs, penalties and gradients: Keras is not"):

@@ -169,7 +169,9 @@ def test_what_is_not_rotated(shape: str, size: int, fault: str) -> None:
 
 IN_OLDER_KERAS = {"LocallyConnected1D", "LocallyConnected2D"}
 IN_APPLICATIONS = {"LayerScale", "StochasticDepth", "CustomScaleLayer"}
-OWN = sorted(name for name in BUILT_IN - OPERATIONS - IN_OLDER_KERAS - IN_APPLICATIONS if not KINDS[name].is_in_keras)
+OWN = sorted(
+    name for name in BUILT_IN.keys() - OPERATIONS - IN_OLDER_KERAS - IN_APPLICATIONS if not KINDS[name].is_in_keras
+)
 
 
 @pytest.mark.parametrize("suffix", ["keras", "h5"])

@@ -50,7 +50,7 @@ def undotted(args: list[str]) -> Iterator[str]:
             else:
                 called.setdefault(option, []).append(said)
         elif name in CALLED:
-            called[name] = [given if is_given else _value(left, each)]
+            called[name] = [given if is_given else next(left, "")]  # what is empty is no name, as is said later
         else:
             yield each
     for option, (first, *others) in called.items():

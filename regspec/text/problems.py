@@ -87,7 +87,8 @@ class RegspecError(Exception):
     def __str__(self) -> str:
         lines, said = [], set[str]()
         for problem in self.problems:
-            lines.append(str(replace(problem, hint=None) if problem.hint in said else problem))
+            is_said = problem.hint in said and problem.line is None  # one at a line stands below it
+            lines.append(str(replace(problem, hint=None) if is_said else problem))
             said |= {problem.hint} if problem.hint else set()
         return "\n".join(lines)
 

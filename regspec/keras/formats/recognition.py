@@ -97,7 +97,12 @@ FOLDERS = (
     ),
     Form(
         "a checkpoint of TensorFlow",
-        lambda sight: sight.is_folder and sight.ending(".index") and sight.ending(".data-00000-of-00001", "checkpoint"),
+        lambda sight: (
+            sight.is_folder
+            and sight.ending(".index")
+            and sight.ending(".data-00000-of-00001", "checkpoint")
+            and not (sight.path.parent / "saved_model.pb").is_file()  # of which it is a part
+        ),
         way_out=f"it has arrays without layers: load its weights into the model, and {SAVE}",
     ),
     Form(

@@ -92,7 +92,7 @@ def to_keras(
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     written = regspec.to_keras(model, f"{folder}/mlp.keras")
         ...     print(written.files[0].name, len(regspec.port(written.files[0]).weights))
-        mlp.keras 4
+        mlp.keras 10
     """
     place = Path(path)
     if (form := FORMS.get(place.suffix.lower())) is None:
