@@ -58,6 +58,13 @@ def nested(depth: int) -> Any:
     return value
 
 
+def models(depth: int) -> Config:
+    value = dense()
+    for index in range(depth):
+        value = sequence({**value, "config": {**value["config"], "name": f"m{index}"}})
+    return value
+
+
 GOOD = graph({"args": [tensor("x", 0, 0)], "kwargs": {}})
 
 CONFIGS: list[tuple[Any, str]] = [
@@ -68,6 +75,7 @@ CONFIGS: list[tuple[Any, str]] = [
     (dense(units={"a": 1}), "the value .* of units"),
     (dense(units=nested(100)), "nested deeper"),
     (dense(units=nested(300)), "values in values without end"),
+    (models(70), "values in values without end"),
     (dense(kernel_regularizer={"class_name": "L2", "config": {"l2": float("nan")}}), "l2"),
     (dense(kernel_regularizer={"class_name": "L2", "config": {"l2": 10**400}}), "damaged|l2"),
     (dense(kernel_regularizer={"class_name": "L2", "config": {"l2": "much"}}), "damaged|l2"),

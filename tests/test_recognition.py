@@ -304,7 +304,10 @@ YAMLS: dict[str, tuple[str, str]] = {
     "two documents": ("config: 1\n---\nconfig: 2", "has 2 documents"),
     "a list for a key": ("config: {[1]: 2}", "a key that is no text"),
     "broken": ("config: {a", "is no YAML"),
-    "digits": ("config: " + "9" * 5000, "is no YAML|describes no model"),
+    "digits": ("config: " + "9" * 5000, "has a number of 5,000 characters"),
+    "hexadecimal digits": ("class_name: 0x" + "f" * 5000 + "\nconfig: {}", "has a number of 5,002 characters"),
+    "a number to the base 60": ("config: 1" + ":1" * 1_000_000, "has a number of 2,000,001 characters"),
+    "a float to the base 60": ("config: 1" + ":1" * 400 + ".5", "has a number of 803 characters"),
     "no model": ("config: 1", "is YAML that describes no model of Keras"),
     "large": ("config: [" + "0, " * 2_000_000 + "]", "is larger than any model's config"),
 }
