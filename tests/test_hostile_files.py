@@ -85,6 +85,7 @@ CONFIGS: list[tuple[Any, str]] = [
     (dense(activation={"class_name": "function", "config": {"a": 1}}), "the activation"),
     (dense(activation="\x1b[2J" * 9), "the activation '.*"),
     (dense(activation="x" * 10**6), "the activation 'xxx"),
+    (sequence(layer("Mine", "\x1b[2J\u202e" * 9)), "no kind ports the class Mine"),
     (dense(dtype={"class_name": "DTypePolicyMap", "config": {"default_policy": nested(9)}}), "the precision"),
     (sequence(layer("Conv1D", "c", filters=3, kernel_size=2, data_format=["channels_last"])), "data_format"),
     (sequence(layer("Dense" * 10**5, "d")), "no kind ports the class"),

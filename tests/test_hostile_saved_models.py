@@ -21,6 +21,7 @@ from .saved_models.writing import write as written
 from .test_hostile_files import is_read_or_refused
 from .test_saved_models import FILES, folder_of
 
+NAMES = ("saved_model.pb", "keras_metadata.pb", "variables/variables.index", "variables/variables.data-00000-of-00001")
 HUGE = 2**62
 NEGATIVE = -1
 
@@ -223,7 +224,15 @@ def test_what_is_no_file(name: str, tmp_path: Path) -> None:
         regspec.port(tmp_path)
 
 
-NAMES = ("saved_model.pb", "keras_metadata.pb", "variables/variables.index", "variables/variables.data-00000-of-00001")
+@pytest.mark.parametrize("name", ["variables", *NAMES])
+def test_links_are_not_followed(name: str, tmp_path: Path) -> None:
+    """Whatever they lead to, so that nothing from elsewhere becomes a weight."""
+    folder = written(tmp_path / "saved")
+    (folder / name).rename(tmp_path / "elsewhere")
+    (folder / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(regspec.RegspecError, match="is a link, which is not followed") as caught:
+        regspec.port(folder)
+    assert str(folder) in str(caught.value)
 
 
 def mutated(raw: bytes, rng: random.Random) -> bytes:

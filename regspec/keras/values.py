@@ -116,7 +116,7 @@ def spec_form(value: Any, sort: str, generation: int = 3) -> Any:
 
 def registering(sort: str, name: str) -> str | None:
     """How a thing of a family becomes known that is the user's own; None where none can."""
-    if sort == "initializer" or not name.isidentifier() or len(name) > 80:
+    if sort == "initializer" or not name.isidentifier():
         return None
     return f"write it in torch, with @regspec.register_{sort}(name='{snake_case(name)}'), and give --import its module"
 
