@@ -7,14 +7,13 @@ layers of the same names.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from regspec.keras.formats.configs import MAX_CONFIG, mapping_in
+from regspec.keras.formats.configs import words_in
 from regspec.keras.formats.saved_model.protobuf import Message
 from regspec.keras.groups import groups_of, numbered
 from regspec.keras.models import name_of
@@ -182,7 +181,7 @@ def completed(objects: Objects, item: Item, number: int = 0) -> Item:
 
     That are penalties on outputs, which not every layer writes in its config, and that a whole model is frozen.
     """
-    said, config = _words(objects.at(number).said), _config(item)
+    said, config = words_in(objects.at(number).said), _config(item)
     if is_model(config):
         layers = [completed(objects, layer, target) for layer, target in objects.layers(number, item)]
         given = [layer for layer in config["layers"] if layer["class_name"] == "InputLayer"]
@@ -216,11 +215,3 @@ def _frozen(item: Item) -> Item:
 
 def _config(item: Item) -> Any:
     return item.get("config")
-
-
-def _words(text: str) -> Mapping[str, Any]:
-    """What Keras says of an object; nothing where that is damaged, because the config has the most of it."""
-    try:
-        return mapping_in(json.loads(text)) if len(text) <= MAX_CONFIG else {}
-    except (ValueError, RecursionError):
-        return {}

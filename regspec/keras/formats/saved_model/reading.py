@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from regspec.keras.arrays import ArrayFile, damaged
 from regspec.keras.formats.archive import Archive
 from regspec.keras.formats.configs import mapping_in, parsed, string_in
 from regspec.keras.formats.folders import file_in
-from regspec.keras.formats.hdf5 import arrays_in
+from regspec.keras.formats.hdf5 import in_memory
 from regspec.keras.formats.saved_model.bundle import Bundle
 from regspec.keras.formats.saved_model.objects import Item, completed, is_of_keras, keys_in, saved_in, stored_in
 from regspec.keras.formats.saved_model.protobuf import Message
@@ -138,19 +137,18 @@ def _arrays(folder: Path, item: Item) -> ArrayFile:
     bundle = Bundle(index)
     if OBJECTS.encode() not in bundle.rows:
         raise ValueError("its arrays are those of no objects")
-    return in_memory(bundle, keys_in(stored_in(bundle.text(OBJECTS)), item), folder)
+    keys = keys_in(stored_in(bundle.text(OBJECTS)), item)
+    return in_memory(lambda file: _write(file, bundle, keys), folder)
 
 
-def in_memory(bundle: Bundle, keys: Iterable[tuple[str, str]], path: Path) -> ArrayFile:
-    """Arrays of a bundle as an HDF5 file in memory; one with several paths is there once, and linked."""
-    buffer, paths = io.BytesIO(), dict[str, str]()
-    with h5py.File(buffer, "w") as file:
-        for name in ("layers", "vars"):  # which each such file has
-            file.create_group(name)
-        for own, key in keys:
-            if key in paths:
-                file[own] = file[paths[key]]
-            else:
-                file.create_dataset(own, data=bundle.array(key))
-                paths[key] = own
-    return arrays_in(buffer, path)
+def _write(file: h5py.File, bundle: Bundle, keys: Iterable[tuple[str, str]]) -> None:
+    """Writes arrays of a bundle to their paths; one with several paths is there once, and linked."""
+    paths: dict[str, str] = {}
+    for name in ("layers", "vars"):  # which each such file has
+        file.create_group(name)
+    for own, key in keys:
+        if key in paths:
+            file[own] = file[paths[key]]
+        else:
+            file.create_dataset(own, data=bundle.array(key))
+            paths[key] = own
