@@ -66,9 +66,9 @@ class Objects:
 
     def at(self, number: int) -> Node:
         """An object. Raises `ValueError` where there is none."""
-        self._steps += 1
-        if not 0 <= number < len(self.messages) or self._steps > MAX_STEPS:
-            raise ValueError("its graph of objects leads nowhere, or has no end")
+        self._count(1)
+        if not 0 <= number < len(self.messages):
+            raise ValueError("its graph of objects leads nowhere")
         if number not in self._known:
             message = self.messages[number]
             edges = dict(_edge(each) for each in message.messages(1))
@@ -77,7 +77,9 @@ class Objects:
 
     def layers(self, number: int, item: Item) -> list[tuple[Item, int]]:
         """The layers of a model's config, each with its object; of a sequence without its input."""
-        found = {LAYER.fullmatch(edge): target for edge, target in self.at(number).edges.items()}
+        own = self.at(number).edges
+        self._count(len(own))  # as several models may share an object
+        found = {LAYER.fullmatch(edge): target for edge, target in own.items()}
         edges = [target for _, target in sorted((int(match[1]), target) for match, target in found.items() if match)]
         layers = item["config"]["layers"]
         if "input_layers" not in item["config"]:  # whose input is among the layers or among the objects, or in neither
@@ -86,6 +88,11 @@ class Objects:
         if len(layers) != len(edges):
             raise ValueError(f"'{name_of(item)}' has {len(layers)} layers, but {len(edges)} objects for them")
         return [*zip(layers, edges, strict=True)]
+
+    def _count(self, steps: int) -> None:
+        self._steps += steps
+        if self._steps > MAX_STEPS:
+            raise ValueError("its graph of objects has no end")
 
 
 def _edge(message: Message) -> tuple[str, int]:
@@ -196,7 +203,8 @@ def completed(objects: Objects, item: Item, number: int = 0) -> Item:
     penalty = said.get("activity_regularizer")
     if penalty is not None and not config.keys() & SAID and item["class_name"] not in SAYING:
         config["activity_regularizer"] = penalty
-    for edge, target in objects.at(number).edges.items():
+    edges = objects.at(number).edges
+    for edge, target in ((edge, edges[edge]) for edge in FIELDS if edge in edges):
         inner = _inside(item, edge)
         if isinstance(inner, dict) and isinstance(inner.get("config"), dict) and FIELDS[edge][0] in config:
             config[FIELDS[edge][0]] = completed(objects, inner, target)
