@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 import h5py
@@ -11,6 +12,7 @@ import h5py
 from regspec.keras.arrays import ArrayFile, damaged, text_in
 from regspec.keras.formats.archive import Archive
 from regspec.keras.formats.configs import parsed, words_in
+from regspec.keras.formats.heaps import check_heaps
 
 
 def read(path: Path, *, has_others: bool) -> Archive:
@@ -32,7 +34,14 @@ def read(path: Path, *, has_others: bool) -> Archive:
 def arrays_in(file: Path | io.BytesIO, path: Path) -> ArrayFile:
     """The arrays of an HDF5 file; ``path`` is what messages call it."""
     with damaged(path):
-        return ArrayFile(h5py.File(file, "r"), path)
+        opened = h5py.File(file, "r")
+        _, width = opened.id.get_create_plist().get_sizes()
+        if isinstance(file, io.BytesIO):
+            check_heaps(file.getbuffer(), width)
+        else:
+            with file.open("rb") as raw, mmap(raw.fileno(), 0, access=ACCESS_READ) as data:
+                check_heaps(data, width)
+        return ArrayFile(opened, path)
 
 
 def in_memory(write: Callable[[h5py.File], None], path: Path, *, lists_inner: bool = False) -> ArrayFile:
