@@ -8,7 +8,7 @@ through them (`porting` leads it):
 - ``reading``, ``nodes``, ``layers``, ``values``, ``quirks``: the config as a `Model` of entries; ``operations``: what
   is computed between layers; ``distributed``: models in TimeDistributed; ``libraries``: layers of others; ``bytecode``:
   what code names; ``masks``: which must be named; ``text``: the spec; ``kinds``: facts; ``notes``: what is told.
-- ``groups``, ``weights``, ``quantized``, ``states``: the file's arrays as torch's parameters, each used exactly once.
+- ``groups``, ``weights``, ``quantized``, ``states``, ``sizes``: the arrays as torch's parameters, each used once.
 - ``conversion``: what a user may want besides: normalizations folded, channels first, blocks.
 - ``verification``: the port beside its original; ``training``: how the model was compiled; ``report``: all of it.
 - ``writing``: a spec with its weights as a file of Keras.

@@ -33,6 +33,7 @@ from regspec.keras.reader import Reader
 from regspec.keras.reading import model_of
 from regspec.keras.replacing import Replacements
 from regspec.keras.settings import data_format_of, is_frozen, layers_in, precision_in, reduction_in, settings_of
+from regspec.keras.sizes import with_sizes
 from regspec.keras.states import stored_state
 from regspec.keras.text import text_of
 from regspec.keras.training.compiled import training_of, training_text
@@ -324,7 +325,7 @@ def _model_in(stored: Archive, dialect: Dialect, notes: Notes) -> tuple[dict[str
         )
         config = distributed(with_configs(config), dialect.generation)
         reader.dialect = dialect
-        model = model_of(config, reader)
+        model = with_sizes(model_of(config, reader), config["config"], stored.arrays)
     except UnportedError as reason:
         raise RegspecError(Problem(f"can't be ported: {reason}", path=str(stored.path))) from None
     except DAMAGE as error:  # which is chained, because it may be a mistake of regspec's
