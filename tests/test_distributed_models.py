@@ -44,6 +44,10 @@ def in_a_model() -> Any:
     return keras.Sequential([layers.Input((6, 5, 3)), images(), layers.Dense(2, kernel_regularizer="l1")])
 
 
+def in_steps() -> Any:
+    return layers.TimeDistributed(images(), name="inner")
+
+
 def sequences() -> Any:
     recurrent = layers.Bidirectional(layers.GRU(2, return_sequences=True, kernel_regularizer="l2"))
     return keras.Sequential([layers.Input((5, 3)), recurrent, layers.LSTM(3)])
@@ -55,6 +59,8 @@ MODELS: dict[str, tuple[Callable[[], Any], tuple[int | None, ...]]] = {
     "branches": (branches, (4, 6, 5, 3)),
     "in a model": (in_a_model, (4, 6, 5, 3)),
     "sequences": (sequences, (4, 5, 3)),
+    "in steps": (in_steps, (2, 4, 6, 5, 3)),
+    "in steps of any number": (in_steps, (None, 4, 6, 5, 3)),
 }
 
 

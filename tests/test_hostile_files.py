@@ -58,6 +58,13 @@ def nested(depth: int) -> Any:
     return value
 
 
+def models(depth: int) -> Config:
+    value = dense()
+    for index in range(depth):
+        value = sequence({**value, "config": {**value["config"], "name": f"m{index}"}})
+    return value
+
+
 GOOD = graph({"args": [tensor("x", 0, 0)], "kwargs": {}})
 
 CONFIGS: list[tuple[Any, str]] = [
@@ -68,6 +75,7 @@ CONFIGS: list[tuple[Any, str]] = [
     (dense(units={"a": 1}), "the value .* of units"),
     (dense(units=nested(100)), "nested deeper"),
     (dense(units=nested(300)), "values in values without end"),
+    (models(70), "values in values without end"),
     (dense(kernel_regularizer={"class_name": "L2", "config": {"l2": float("nan")}}), "l2"),
     (dense(kernel_regularizer={"class_name": "L2", "config": {"l2": 10**400}}), "damaged|l2"),
     (dense(kernel_regularizer={"class_name": "L2", "config": {"l2": "much"}}), "damaged|l2"),
@@ -77,6 +85,7 @@ CONFIGS: list[tuple[Any, str]] = [
     (dense(activation={"class_name": "function", "config": {"a": 1}}), "the activation"),
     (dense(activation="\x1b[2J" * 9), "the activation '.*"),
     (dense(activation="x" * 10**6), "the activation 'xxx"),
+    (sequence(layer("Mine", "\x1b[2J\u202e" * 9)), "no kind ports the class Mine"),
     (dense(dtype={"class_name": "DTypePolicyMap", "config": {"default_policy": nested(9)}}), "the precision"),
     (sequence(layer("Conv1D", "c", filters=3, kernel_size=2, data_format=["channels_last"])), "data_format"),
     (sequence(layer("Dense" * 10**5, "d")), "no kind ports the class"),

@@ -21,6 +21,7 @@ from .saved_models.writing import write as written
 from .test_hostile_files import is_read_or_refused
 from .test_saved_models import FILES, folder_of
 
+NAMES = ("saved_model.pb", "keras_metadata.pb", "variables/variables.index", "variables/variables.data-00000-of-00001")
 HUGE = 2**62
 NEGATIVE = -1
 
@@ -53,6 +54,13 @@ FAN = [
     *[({}, b"")] * 4000,
 ]
 DENSE = [dense(name=f"d{index}") for index in range(300)]
+# Models that are all one object, which has many edges to what is no layer.
+SHARED = [
+    ({f"layer-{index}": 1 for index in range(300)}, b""),
+    ({"layer-0": 2, **{f"e{index}": 2 for index in range(4000)}}, b""),
+    ({}, b""),
+]
+MODELS = [{"class_name": "Sequential", "config": {"name": f"m{n}", "layers": [dense()]}} for n in range(300)]
 
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     # the index
@@ -144,7 +152,11 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "a cycle": (graph_of(({"layer-0": 0}, b""), *EDGES[1:]), "no array for kernel"),
     "without end": (
         {"said": {0: words(*DENSE)}, "edges": FAN, "graph": writing.saved([each for each, _ in FAN])},
-        "leads nowhere, or has no end",
+        "graph of objects has no end",
+    ),
+    "models of one object": (
+        {"said": {0: words(*MODELS)}, "graph": writing.saved([each for each, _ in SHARED])},
+        "graph of objects has no end",
     ),
     "number of digits": (graph_of(({f"layer-{'9' * 5000}": 1}, b""), *EDGES[1:]), "has 1 layers, but 0"),
     "a null": (graph_of(EDGES[0], ({"kernel": 2, "b\0/..": 3}, b""), *EDGES[2:]), ""),
@@ -223,7 +235,15 @@ def test_what_is_no_file(name: str, tmp_path: Path) -> None:
         regspec.port(tmp_path)
 
 
-NAMES = ("saved_model.pb", "keras_metadata.pb", "variables/variables.index", "variables/variables.data-00000-of-00001")
+@pytest.mark.parametrize("name", ["variables", *NAMES])
+def test_links_are_not_followed(name: str, tmp_path: Path) -> None:
+    """Whatever they lead to, so that nothing from elsewhere becomes a weight."""
+    folder = written(tmp_path / "saved")
+    (folder / name).rename(tmp_path / "elsewhere")
+    (folder / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(regspec.RegspecError, match="is a link, which is not followed") as caught:
+        regspec.port(folder)
+    assert str(folder) in str(caught.value)
 
 
 def mutated(raw: bytes, rng: random.Random) -> bytes:
@@ -244,22 +264,25 @@ def mutated(raw: bytes, rng: random.Random) -> bytes:
 def test_bytes_that_are_others(tmp_path: Path) -> None:
     """In each file of a folder, and in the rows of its index, where no checksum tells of it."""
     rng = random.Random(1)
+    good = {name: (written(tmp_path) / name).read_bytes() for name in NAMES}
     for _ in range(90):
-        written(tmp_path)
-        path = tmp_path / rng.choice(NAMES)
-        path.write_bytes(mutated(path.read_bytes(), rng))
+        name = rng.choice(NAMES)
+        (tmp_path / name).write_bytes(mutated(good[name], rng))
         assert is_read_or_refused(tmp_path)
+        (tmp_path / name).write_bytes(good[name])
+    index, arrays = tmp_path / NAMES[2], tmp_path / NAMES[3]
     for _ in range(90):
         rows, _ = writing.rows_of()
         key = rng.choice([*rows])
         rows[key] = mutated(rows[key], rng)
-        assert is_read_or_refused(written(tmp_path, index=table(rows)))
+        index.write_bytes(table(rows))
+        assert is_read_or_refused(tmp_path)
     for _ in range(60):
         graph = mutated(writing.text(writing.nodes(EDGES, 1))[5:], rng)
         rows, data = writing.rows_of()
         rows[OBJECTS] = entry((), len(data), len(writing.text(graph)), dtype=7)
-        written(tmp_path, index=table(rows))
-        (tmp_path / NAMES[3]).write_bytes(data + writing.text(graph))
+        index.write_bytes(table(rows))
+        arrays.write_bytes(data + writing.text(graph))
         assert is_read_or_refused(tmp_path)
 
 

@@ -207,3 +207,15 @@ def test_what_a_file_says_stays_as_it_is(tmp_path: Path) -> None:
     assert first.provenance.config == again.provenance.config == json.loads(path.read_text())
     assert first.text == again.text
     assert first.provenance.renewed["config"]["layers"][2]["config"] == {}
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "known"),
+    [
+        ("data_format", "nchw", "'channels_first' or 'channels_last'"),
+        ("backend", "jax", "'tensorflow' or 'theano'"),
+    ],
+)
+def test_options_of_the_port_that_are_not_known(option: str, value: str, known: str) -> None:
+    with pytest.raises(regspec.RegspecError, match=f"'{option}' must be {known}, but is '{value}'"):
+        regspec.port("examples/keras_mlp.keras", **{option: value})

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import time
 import zipfile
@@ -247,6 +248,23 @@ def test_manifests_that_lie(name: str, tmp_path: Path) -> None:
     with pytest.raises(regspec.RegspecError, match=message) as raised:
         regspec.port(folder)
     assert str(folder / "model.json") in str(raised.value) or "other shape" in name
+
+
+def test_a_model_by_a_link_or_a_pipe(tmp_path: Path) -> None:
+    """In a folder that is given; what is itself given may be a link, because its user names it."""
+    folder = written(tmp_path / "model", sequence(FIRST), {"d/kernel": KERNEL, "d/bias": BIAS})
+    (tmp_path / "link").symlink_to(folder)
+    assert regspec.port(tmp_path / "link").weights
+    (folder / "model.json").rename(tmp_path / "model.json")
+    (folder / "model.json").symlink_to(tmp_path / "model.json")
+    with pytest.raises(regspec.RegspecError, match=r"'model\.json' is a link, which is not followed"):
+        regspec.port(folder)
+    (folder / "model.json").unlink()
+    os.mkfifo(folder / "model.json")
+    with pytest.raises(regspec.RegspecError, match="is a folder with models in it"):
+        regspec.port(folder)
+    with pytest.raises(regspec.RegspecError, match="can't be read: it is a pipe or a device"):
+        regspec.port(folder / "model.json")
 
 
 @pytest.mark.parametrize("manifest", [3, "x", {"a": 1}, [3], [[]], [None]])

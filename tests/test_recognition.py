@@ -304,7 +304,10 @@ YAMLS: dict[str, tuple[str, str]] = {
     "two documents": ("config: 1\n---\nconfig: 2", "has 2 documents"),
     "a list for a key": ("config: {[1]: 2}", "a key that is no text"),
     "broken": ("config: {a", "is no YAML"),
-    "digits": ("config: " + "9" * 5000, "is no YAML|describes no model"),
+    "digits": ("config: " + "9" * 5000, "has a number of 5,000 characters"),
+    "hexadecimal digits": ("class_name: 0x" + "f" * 5000 + "\nconfig: {}", "has a number of 5,002 characters"),
+    "a number to the base 60": ("config: 1" + ":1" * 1_000_000, "has a number of 2,000,001 characters"),
+    "a float to the base 60": ("config: 1" + ":1" * 400 + ".5", "has a number of 803 characters"),
     "no model": ("config: 1", "is YAML that describes no model of Keras"),
     "large": ("config: [" + "0, " * 2_000_000 + "]", "is larger than any model's config"),
 }
@@ -341,3 +344,16 @@ def test_hdf5_behind_a_block_of_something_else(tmp_path: Path) -> None:
     path.write_bytes(b"x" * 512 + (FOLDER / name).read_bytes())
     with np.load((FOLDER / name).with_suffix(".npz")) as found:
         agrees(regspec.port(path), found)
+
+
+@pytest.mark.parametrize(("number", "size"), [(0, 0), (7, 2**64 - 16)], ids=["free", "used"])
+def test_heaps_without_an_end(number: int, size: int, tmp_path: Path) -> None:
+    """HDF5 itself goes round in them for ever: the second object of the heap of texts leads to its own place."""
+    raw = bytearray((FOLDER / "keras_2_21_0/graph.h5").read_bytes())
+    struct.pack_into("<HHIQ", raw, raw.index(b"GCOL") + 40, number, 0, 0, size)
+    path = tmp_path / "model.h5"
+    path.write_bytes(raw)
+    with pytest.raises(regspec.RegspecError, match="is damaged: a heap of its texts has no end"):
+        regspec.port(path)
+    with pytest.raises(regspec.RegspecError, match="is damaged: a heap of its texts has no end"):
+        regspec.port(FOLDER / "keras_2_21_0/graph.json", weights=path)

@@ -37,10 +37,12 @@ def distributed(item: Item, generation: int) -> Item:
         layers = [distributed(each, generation) if isinstance(each, dict) else each for each in config["layers"]]
         return {**item, "config": {**config, "layers": layers}}
     inner = config.get("layer")
-    if item.get("class_name") not in WRAPPERS or not isinstance(inner, dict) or inner["class_name"] not in MODELS:
+    if item.get("class_name") not in WRAPPERS or not isinstance(inner, dict):
         return item
-    name = name_of(item)
-    own = distributed(inner, generation)["config"]
+    inner = distributed(inner, generation)
+    if inner["class_name"] not in MODELS:
+        return item
+    name, own = name_of(item), inner["config"]
     is_frozen = generation < 3 and False in (config.get("trainable"), own.get("trainable"))
     layers = [_in_steps(each, name, generation, is_frozen) for each in own["layers"]]
     shape = own.get("build_input_shape")
@@ -51,7 +53,7 @@ def distributed(item: Item, generation: int) -> Item:
         "class_name": inner["class_name"],
         "config": made,
         "written_as": "TimeDistributed",
-        "held_in": HELD_IN,
+        "held_in": "/".join([HELD_IN, *([inner["held_in"]] if "held_in" in inner else [])]),
     }
 
 

@@ -168,6 +168,8 @@ def port(
         >>> model(torch.zeros(2, 13)).shape
         torch.Size([2, 3])
     """
+    _check_known("backend", backend, "tensorflow", "theano")
+    _check_known("data_format", data_format, "channels_first", "channels_last")
     live = None if isinstance(model, (str, PathLike)) else saved(model)
     path = Path(model) if live is None else live.path
     with nullcontext() if live is None else live.naming():
@@ -188,6 +190,12 @@ def port(
         if verify:
             _check_verified(made)
     return made
+
+
+def _check_known(option: str, value: str | None, *known: str) -> None:
+    """Raises `RegspecError` for a value that an option does not have."""
+    if value is not None and value not in known:
+        raise RegspecError(f"'{option}' must be {' or '.join(map(repr, known))}, but is {value!r}")
 
 
 def _check_verified(port: Port) -> None:

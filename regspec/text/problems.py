@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 SHOWN_WIDTH = 120  # characters of a source line that a message shows
-SHOWN_LENGTH = 1000  # characters of what is wrong, which may quote the input
+SHOWN_LENGTH = 1000  # characters of what is wrong, or of the remedy, which may quote the input
 MAX_PROBLEMS = 1000  # of a file, so that time stays bounded
 
 
@@ -40,10 +40,8 @@ class Problem:
     severity: Literal["error", "note"] = "error"  # a note is about what is read, and not as it is written
 
     def __str__(self) -> str:
-        place = ":".join(str(part) for part in (self.path, self.line, self.column) if part is not None)
-        what = _printable(self.what)
-        if len(what) > SHOWN_LENGTH:  # both ends tell more than the quotation between them
-            what = f"{what[: SHOWN_LENGTH // 2]} … {what[-SHOWN_LENGTH // 2 :]}"
+        place = _printable(":".join(str(part) for part in (self.path, self.line, self.column) if part is not None))
+        what = _shown(self.what)
         lines = [f"{place}: {self.severity}: {what}" if place else f"{self.severity}: {what}"]
         if self.line is not None:
             text, start = _window(self.text, (self.column or 1) - 1)
@@ -51,7 +49,7 @@ class Problem:
             lines.append(f"{self.line:>5} | {text}")
             lines.append(f"      | {' ' * start}{'^' * width}")
         if self.hint is not None:
-            lines.append(f"   = {self.hint}")
+            lines.append(f"   = {_shown(self.hint)}")
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, str | int | None]:
@@ -136,6 +134,14 @@ def _window(text: str, start: int) -> tuple[str, int]:
     left = max(0, min(start - SHOWN_WIDTH // 2, len(text) - SHOWN_WIDTH))
     cut = text[left : left + SHOWN_WIDTH]
     return _printable(cut), start - left
+
+
+def _shown(text: str) -> str:
+    """``text`` as a message shows it, which may quote the input: both ends tell more than what is between them."""
+    text = _printable(text)
+    if len(text) <= SHOWN_LENGTH:
+        return text
+    return f"{text[: SHOWN_LENGTH // 2]} … {text[-SHOWN_LENGTH // 2 :]}"
 
 
 def _printable(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ def fixed(number: int, value: int) -> bytes:
     return varint(number << 3 | 5) + value.to_bytes(4, "little")
 
 
+@cache  # as it is slow, and tests write the same again and again
 def masked(data: bytes) -> int:
     """CRC-32C, bit by bit, and turned as tables have it."""
     remainder = 0xFFFFFFFF

@@ -24,15 +24,18 @@ def json_in(path: Path) -> Any:
 
 def bounded_json(text: str | bytes, path: Path) -> Any:
     """What a JSON text says. Raises `RegspecError` where it is broken or too large."""
-    if len(text) > MAX_CONFIG:
-        raise RegspecError(Problem("has a config that is larger than any model's", path=str(path)))
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise RegspecError(Problem(f"has a config that is no JSON: {error}", path=str(path))) from None
-    if not _is_bounded(value):
-        raise RegspecError(Problem("has a config of values in values without end", path=str(path)))
-    return value
+        return _bounded(text)
+    except ValueError as error:
+        raise RegspecError(Problem(f"has a config {error}", path=str(path))) from None
+
+
+def words_in(text: str) -> Mapping[str, Any]:
+    """A JSON object with which a port does better, and without which it does: nothing where it is no such."""
+    try:
+        return mapping_in(_bounded(text))
+    except ValueError:
+        return {}
 
 
 def parsed(text: str | bytes, path: Path) -> dict[str, Any]:
@@ -40,6 +43,19 @@ def parsed(text: str | bytes, path: Path) -> dict[str, Any]:
     value = bounded_json(text, path)
     if not isinstance(value, dict):
         raise RegspecError(Problem("has a config that is no mapping", path=str(path)))
+    return value
+
+
+def _bounded(text: str | bytes) -> Any:
+    """What a JSON text says. Raises `ValueError` with what is wrong with it."""
+    if len(text) > MAX_CONFIG:
+        raise ValueError("that is larger than any model's")
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"that is no JSON: {error}") from None
+    if not _is_bounded(value):
+        raise ValueError("of values in values without end")
     return value
 
 
@@ -53,14 +69,6 @@ def _is_bounded(value: Any) -> bool:
         if count > MAX_VALUES or not level:
             break
     return count <= MAX_VALUES and not level
-
-
-def training_in(text: str) -> Mapping[str, Any]:
-    """What a model was compiled with; nothing where that is damaged, because the port does without it."""
-    try:
-        return mapping_in(json.loads(text))
-    except (ValueError, RecursionError):
-        return {}
 
 
 def string_in(value: Any) -> str | None:

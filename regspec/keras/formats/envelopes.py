@@ -43,7 +43,10 @@ def check_schema(value: Any, schema: Mapping[str, Any], place: Callable[[str], s
     from jsonschema.validators import Draft202012Validator
 
     errors = islice(Draft202012Validator(schema).iter_errors(value), MAX_FAULTS)
-    problems = [problem for error in errors for problem in _problems(error, place)]
+    try:
+        problems = [problem for error in errors for problem in _problems(error, place)]
+    except RecursionError:  # a model in a model takes a hundred calls of the validator
+        raise RegspecError(Problem("has a config of values in values without end", path=place("$"))) from None
     if problems:
         raise RegspecError([*dict.fromkeys(problems)])
 

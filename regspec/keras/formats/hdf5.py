@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 import h5py
 
 from regspec.keras.arrays import ArrayFile, damaged, text_in
 from regspec.keras.formats.archive import Archive
-from regspec.keras.formats.configs import parsed, training_in
+from regspec.keras.formats.configs import parsed, words_in
+from regspec.keras.formats.heaps import check_heaps
 
 
 def read(path: Path, *, has_others: bool) -> Archive:
@@ -24,11 +27,27 @@ def read(path: Path, *, has_others: bool) -> Archive:
         None if version is None else text_in(version),
         None if has_others else arrays,
         form=".h5",
-        training={} if training is None else training_in(text_in(training)),
+        training={} if training is None else words_in(text_in(training)),
     )
 
 
 def arrays_in(file: Path | io.BytesIO, path: Path) -> ArrayFile:
     """The arrays of an HDF5 file; ``path`` is what messages call it."""
     with damaged(path):
-        return ArrayFile(h5py.File(file, "r"), path)
+        opened = h5py.File(file, "r")
+        _, width = opened.id.get_create_plist().get_sizes()
+        if isinstance(file, io.BytesIO):
+            check_heaps(file.getbuffer(), width)
+        else:
+            with file.open("rb") as raw, mmap(raw.fileno(), 0, access=ACCESS_READ) as data:
+                check_heaps(data, width)
+        return ArrayFile(opened, path)
+
+
+def in_memory(write: Callable[[h5py.File], None], path: Path, *, lists_inner: bool = False) -> ArrayFile:
+    """The arrays of what ``write`` writes to an HDF5 file in memory; ``path`` is what messages call it."""
+    with damaged(path):
+        file = h5py.File(io.BytesIO(), "w")
+        write(file)
+        file.flush()
+        return ArrayFile(file, path, lists_inner=lists_inner)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from regspec.keras.formats.folders import file_in
 from regspec.text.problems import Problem, RegspecError
 
 MAX_ITEMS = 100_000  # weights, or files
@@ -115,11 +116,9 @@ def _shard(name: Any, where: str, path: Path, used: set[str]) -> Path:
     if name in used:
         raise _fault(path, where, f"names '{name}' a second time")
     used.add(name)
-    file = path.parent / name
-    if file.is_symlink() or not file.is_file():
-        what = "is a link, which is not followed" if file.is_symlink() else "is not there"
+    if (file := file_in(path.parent, name, f"{path}: {where}")) is None:
         hint = "a model of TensorFlow.js is model.json and all files that it names, in one folder"
-        raise RegspecError(Problem(f"'{name}' {what}", hint, f"{path}: {where}"))
+        raise RegspecError(Problem(f"'{name}' is not there", hint, f"{path}: {where}"))
     return file
 
 

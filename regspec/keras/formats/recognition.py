@@ -45,11 +45,6 @@ def has_weights(sight: Sight) -> bool:
     return any(name in sight.keys for name in names) or any("\\" in name for name in sight.keys)
 
 
-def _model_json(sight: Sight) -> Sight:
-    """The sight of the model.json in a folder; of anything else its own."""
-    return Sight.of(sight.path / "model.json") if sight.is_folder and "model.json" in sight.members else sight
-
-
 def _is_shard(sight: Sight) -> bool:
     """Whether a file without marks of its own lies beside the model.json of TensorFlow.js."""
     beside = sight.path.parent / "model.json"
@@ -57,7 +52,7 @@ def _is_shard(sight: Sight) -> bool:
 
 
 def _is_graph_model(sight: Sight) -> bool:
-    sight = _model_json(sight)
+    sight = sight.model
     if re.search(rb'"format"\s*:\s*"graph-model"', sight.start):  # before all of a graph is read
         return True
     if not sight.said("modelTopology"):
@@ -92,7 +87,7 @@ FOLDERS = (
     Form("a graph model of TensorFlow.js", lambda sight: sight.is_folder and _is_graph_model(sight), way_out=NO_LAYERS),
     Form(
         "a layers model of TensorFlow.js",
-        lambda sight: sight.is_folder and _model_json(sight).said("modelTopology"),
+        lambda sight: sight.is_folder and sight.model.said("modelTopology"),
         lambda path, has_others: tfjs.read(path / "model.json", has_others=has_others),
     ),
     Form(
@@ -101,7 +96,7 @@ FOLDERS = (
             sight.is_folder
             and sight.ending(".index")
             and sight.ending(".data-00000-of-00001", "checkpoint")
-            and not (sight.path.parent / "saved_model.pb").is_file()  # of which it is a part
+            and not (sight.path.parent / saved_model.GRAPH).is_file()  # of which it is a part
         ),
         way_out=f"it has arrays without layers: load its weights into the model, and {SAVE}",
     ),

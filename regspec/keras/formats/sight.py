@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from errno import EINVAL
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import h5py
 
 from regspec.keras.formats.configs import json_in
+from regspec.keras.formats.folders import file_in
+from regspec.keras.formats.saved_model.protobuf import varint
 
 START = 4096  # bytes that are looked at
 MAX_MEMBERS = 10_000  # that are looked at
@@ -35,6 +39,8 @@ class Sight:
         """The sight of a path. Raises `OSError` where it can't be read."""
         if path.is_dir():
             return cls(path, True, 0, b"", b"")
+        if path.exists() and not path.is_file():  # for which one would wait
+            raise OSError(EINVAL, "it is a pipe or a device, and no file")
         with path.open("rb") as file:
             start = file.read(START)
             size = file.seek(0, 2)
@@ -72,9 +78,15 @@ class Sight:
         """The names of the attributes and of the groups at the root of an HDF5 file; none where that is damaged."""
         try:
             with h5py.File(self.path) as file:
-                return frozenset(str(name) for name in islice((*file.attrs, *file), MAX_MEMBERS))
+                return frozenset(str(name) for name in islice(chain(file.attrs, file), MAX_MEMBERS))
         except (OSError, RuntimeError, ValueError, KeyError):
             return frozenset()
+
+    @cached_property
+    def model(self) -> Sight:
+        """The sight of the `model.json` in a folder; of anything else its own. Raises `RegspecError` for a link."""
+        inner = file_in(self.path, "model.json") if self.is_folder else None
+        return self if inner is None else Sight.of(inner)
 
     @property
     def is_json(self) -> bool:
@@ -102,25 +114,14 @@ class Sight:
     def fields(self) -> Iterator[tuple[int, bytes]]:
         """The first fields of a protocol buffer: each number, and the bytes in it, none of one that is a number."""
         at, data = 0, self.start
-        for _ in range(8):
-            key, at = varint(data, at)
-            value, at = varint(data, at)
-            if key & 7 == 0:
-                yield key >> 3, b""
-            elif key & 7 == 2:
-                yield key >> 3, data[at : at + value]
-                at += value
-            else:
-                return
-            if at >= len(data):
-                return
-
-
-def varint(data: bytes, at: int) -> tuple[int, int]:
-    """The number that begins at a place, seven bits a byte, and the place behind it; what is cut off is 0."""
-    number = 0
-    for index, byte in enumerate(data[at : at + 10]):
-        number |= (byte & 127) << 7 * index
-        if byte < 128:
-            return number, at + index + 1
-    return 0, len(data)
+        with suppress(ValueError):  # where what is looked at ends within a number
+            for _ in range(8):
+                key, at = varint(data, at)
+                value, at = varint(data, at)
+                if key & 7 == 0:
+                    yield key >> 3, b""
+                elif key & 7 == 2:
+                    yield key >> 3, data[at : at + value]
+                    at += value
+                else:
+                    return

@@ -6,7 +6,6 @@ out. So each layer gets its arrays by name, in the order in which they stand.
 
 from __future__ import annotations
 
-import io
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -16,10 +15,11 @@ from typing import Any
 import h5py
 from numpy.typing import NDArray
 
-from regspec.keras.arrays import ArrayFile, damaged
+from regspec.keras.arrays import ArrayFile
 from regspec.keras.formats.archive import Archive
 from regspec.keras.formats.configs import json_in, mapping_in, string_in
 from regspec.keras.formats.envelopes import check_schema
+from regspec.keras.formats.hdf5 import in_memory
 from regspec.keras.formats.manifests import weights_in
 from regspec.keras.formats.schemas import tfjs_schema
 from regspec.keras.models import MODELS, name_of
@@ -74,16 +74,15 @@ def _of_python(value: Any) -> Any:
 
 def _file_of(arrays: Arrays, config: Mapping[str, Any], path: Path) -> ArrayFile:
     """The arrays as a file of Keras: by the places of layers where these are their names, and else by layers' names."""
-    with damaged(path):
-        file = h5py.File(io.BytesIO(), "w")
-        is_placed = any(map(PLACES.fullmatch, arrays))
-        if is_placed:
-            for name, array in arrays.items():
-                file[name] = array
-        else:
-            _write_by_layer(file, _by_layer(arrays, config, path))
-        file.flush()
-        return ArrayFile(file, path, lists_inner=not is_placed)
+    if any(map(PLACES.fullmatch, arrays)):
+        return in_memory(lambda file: _write_by_place(file, arrays), path)
+    by_layer = _by_layer(arrays, config, path)
+    return in_memory(lambda file: _write_by_layer(file, by_layer), path, lists_inner=True)
+
+
+def _write_by_place(file: h5py.File, arrays: Arrays) -> None:
+    for name, array in arrays.items():
+        file[name] = array
 
 
 def _write_by_layer(file: h5py.File, by_layer: Mapping[str, Arrays]) -> None:

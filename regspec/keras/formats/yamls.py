@@ -16,6 +16,7 @@ from regspec.keras.formats.configs import MAX_NESTING, MAX_VALUES
 from regspec.text.problems import Problem, RegspecError
 
 MAX_YAML = 4 * 2**20  # bytes, several times those of the largest of keras.applications
+MAX_NUMBER = 100  # characters; YAML has numbers to the base 60, and in hexadecimal, whose size no digits bound
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 PYTHON = "tag:yaml.org,2002:python/"
 TEXTS = (f"{PYTHON}str", f"{PYTHON}unicode")
@@ -119,7 +120,11 @@ class _Building:
             return event.value
         tag: str = PLAIN.resolve(yaml.ScalarNode, event.value, event.implicit)  # type: ignore[no-untyped-call]
         convert = CONVERTED.get(tag)
-        return event.value if convert is None else convert(yaml.ScalarNode(tag, event.value))
+        if convert is None:
+            return event.value
+        if len(event.value) > MAX_NUMBER:
+            raise self._fault(event, f"has a number of {len(event.value):,} characters")
+        return convert(yaml.ScalarNode(tag, event.value))
 
     def _check_tag(self, event: Any) -> None:
         """Raises for a tag other than those of tuples and texts, and of a wrapper around a list."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regspec.keras.arrays import BFLOAT16
+from regspec.keras.formats.folders import file_in
 from regspec.keras.formats.saved_model.checksums import masked
 from regspec.keras.formats.saved_model.protobuf import Message, varint
 from regspec.keras.formats.saved_model.table import MAX_INDEX, rows
@@ -120,9 +121,9 @@ class Bundle:
         if not 0 <= number < self._count:
             raise ValueError(f"an array lies in file {number:,} of {self._count:,}")
         if number not in self._shards:
-            path = self.index.with_name(f"{self.index.stem}.data-{number:05d}-of-{self._count:05d}")
-            if not path.is_file():
-                raise ValueError(f"'{path.name}' is not there")
+            name = f"{self.index.stem}.data-{number:05d}-of-{self._count:05d}"
+            if (path := file_in(self.index.parent, name)) is None:
+                raise ValueError(f"'{name}' is not there")
             is_empty = not path.stat().st_size  # which can't be mapped
             self._shards[number] = np.zeros(0, np.uint8) if is_empty else np.memmap(path, np.uint8, "r")
         return self._shards[number]

@@ -7,14 +7,13 @@ layers of the same names.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from regspec.keras.formats.configs import MAX_CONFIG, mapping_in
+from regspec.keras.formats.configs import words_in
 from regspec.keras.formats.saved_model.protobuf import Message
 from regspec.keras.groups import groups_of, numbered
 from regspec.keras.models import name_of
@@ -67,9 +66,9 @@ class Objects:
 
     def at(self, number: int) -> Node:
         """An object. Raises `ValueError` where there is none."""
-        self._steps += 1
-        if not 0 <= number < len(self.messages) or self._steps > MAX_STEPS:
-            raise ValueError("its graph of objects leads nowhere, or has no end")
+        self._count(1)
+        if not 0 <= number < len(self.messages):
+            raise ValueError("its graph of objects leads nowhere")
         if number not in self._known:
             message = self.messages[number]
             edges = dict(_edge(each) for each in message.messages(1))
@@ -78,7 +77,9 @@ class Objects:
 
     def layers(self, number: int, item: Item) -> list[tuple[Item, int]]:
         """The layers of a model's config, each with its object; of a sequence without its input."""
-        found = {LAYER.fullmatch(edge): target for edge, target in self.at(number).edges.items()}
+        own = self.at(number).edges
+        self._count(len(own))  # as several models may share an object
+        found = {LAYER.fullmatch(edge): target for edge, target in own.items()}
         edges = [target for _, target in sorted((int(match[1]), target) for match, target in found.items() if match)]
         layers = item["config"]["layers"]
         if "input_layers" not in item["config"]:  # whose input is among the layers or among the objects, or in neither
@@ -87,6 +88,11 @@ class Objects:
         if len(layers) != len(edges):
             raise ValueError(f"'{name_of(item)}' has {len(layers)} layers, but {len(edges)} objects for them")
         return [*zip(layers, edges, strict=True)]
+
+    def _count(self, steps: int) -> None:
+        self._steps += steps
+        if self._steps > MAX_STEPS:
+            raise ValueError("its graph of objects has no end")
 
 
 def _edge(message: Message) -> tuple[str, int]:
@@ -182,7 +188,7 @@ def completed(objects: Objects, item: Item, number: int = 0) -> Item:
 
     That are penalties on outputs, which not every layer writes in its config, and that a whole model is frozen.
     """
-    said, config = _words(objects.at(number).said), _config(item)
+    said, config = words_in(objects.at(number).said), _config(item)
     if is_model(config):
         layers = [completed(objects, layer, target) for layer, target in objects.layers(number, item)]
         given = [layer for layer in config["layers"] if layer["class_name"] == "InputLayer"]
@@ -197,7 +203,8 @@ def completed(objects: Objects, item: Item, number: int = 0) -> Item:
     penalty = said.get("activity_regularizer")
     if penalty is not None and not config.keys() & SAID and item["class_name"] not in SAYING:
         config["activity_regularizer"] = penalty
-    for edge, target in objects.at(number).edges.items():
+    edges = objects.at(number).edges
+    for edge, target in ((edge, edges[edge]) for edge in FIELDS if edge in edges):
         inner = _inside(item, edge)
         if isinstance(inner, dict) and isinstance(inner.get("config"), dict) and FIELDS[edge][0] in config:
             config[FIELDS[edge][0]] = completed(objects, inner, target)
@@ -216,11 +223,3 @@ def _frozen(item: Item) -> Item:
 
 def _config(item: Item) -> Any:
     return item.get("config")
-
-
-def _words(text: str) -> Mapping[str, Any]:
-    """What Keras says of an object; nothing where that is damaged, because the config has the most of it."""
-    try:
-        return mapping_in(json.loads(text)) if len(text) <= MAX_CONFIG else {}
-    except (ValueError, RecursionError):
-        return {}

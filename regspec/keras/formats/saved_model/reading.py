@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ import numpy as np
 from regspec.keras.arrays import ArrayFile, damaged
 from regspec.keras.formats.archive import Archive
 from regspec.keras.formats.configs import mapping_in, parsed, string_in
-from regspec.keras.formats.hdf5 import arrays_in
+from regspec.keras.formats.folders import file_in
+from regspec.keras.formats.hdf5 import in_memory
 from regspec.keras.formats.saved_model.bundle import Bundle
 from regspec.keras.formats.saved_model.objects import Item, completed, is_of_keras, keys_in, saved_in, stored_in
 from regspec.keras.formats.saved_model.protobuf import Message
@@ -42,16 +42,16 @@ def read(path: Path, *, has_others: bool) -> Archive:
     """
     path.stat()  # which is an error where nothing is there
     folder = path if path.is_dir() else path.parent
-    _check_there(folder)
-    with damaged(folder / GRAPH):
-        graph = _message(folder / GRAPH).message(2)
-        words = _message(folder / WORDS) if (folder / WORDS).is_file() else None
+    stored = _graph_in(folder)
+    with damaged(stored):
+        graph = _message(stored).message(2)
+        words = None if (more := file_in(folder, WORDS)) is None else _message(more)
         saved = saved_in(graph.message(7), words)
         text = saved.at(0).said if saved.messages else ""
         own, item = _model_in(text, folder, signatures(graph), is_torn=words is None and is_of_keras(saved))
     with damaged(folder):
         config = completed(saved, item)
-        arrays = None if has_others else _arrays(folder / INDEX, item)
+        arrays = None if has_others else _arrays(folder, item)
     said_before = {key: own[key] for key in ("keras_version", "backend") if key in own}
     return Archive(
         folder,
@@ -63,10 +63,10 @@ def read(path: Path, *, has_others: bool) -> Archive:
     )
 
 
-def _check_there(folder: Path) -> None:
-    """Raises `RegspecError` where a folder has no graph that can be read."""
-    if (folder / GRAPH).is_file():
-        return
+def _graph_in(folder: Path) -> Path:
+    """The file of the graph in a folder. Raises `RegspecError` where there is none that can be read."""
+    if (path := file_in(folder, GRAPH)) is not None:
+        return path
     if (folder / TEXT).is_file():
         what = f"is a SavedModel as text, {TEXT}, which is not read"
         raise RegspecError(Problem(what, f"load it with TensorFlow, and {SAVE}", str(folder)))
@@ -129,27 +129,26 @@ def _plain(value: Any) -> Any:
     return {key: _plain(each) for key, each in value.items()}
 
 
-def _arrays(index: Path, item: Item) -> ArrayFile:
+def _arrays(folder: Path, item: Item) -> ArrayFile:
     """The arrays of a model, as they lie in its ``.weights.h5`` file."""
-    if not index.is_file():
+    if (index := file_in(folder, INDEX)) is None:
         what, hint = f"has no {INDEX}, and so no weights", "give the whole folder, as it was saved"
-        raise RegspecError(Problem(what, f"{hint}; or other weights: --weights FILE", str(index.parent.parent)))
+        raise RegspecError(Problem(what, f"{hint}; or other weights: --weights FILE", str(folder)))
     bundle = Bundle(index)
     if OBJECTS.encode() not in bundle.rows:
         raise ValueError("its arrays are those of no objects")
-    return in_memory(bundle, keys_in(stored_in(bundle.text(OBJECTS)), item), index.parent.parent)
+    keys = keys_in(stored_in(bundle.text(OBJECTS)), item)
+    return in_memory(lambda file: _write(file, bundle, keys), folder)
 
 
-def in_memory(bundle: Bundle, keys: Iterable[tuple[str, str]], path: Path) -> ArrayFile:
-    """Arrays of a bundle as an HDF5 file in memory; one with several paths is there once, and linked."""
-    buffer, paths = io.BytesIO(), dict[str, str]()
-    with h5py.File(buffer, "w") as file:
-        for name in ("layers", "vars"):  # which each such file has
-            file.create_group(name)
-        for own, key in keys:
-            if key in paths:
-                file[own] = file[paths[key]]
-            else:
-                file.create_dataset(own, data=bundle.array(key))
-                paths[key] = own
-    return arrays_in(buffer, path)
+def _write(file: h5py.File, bundle: Bundle, keys: Iterable[tuple[str, str]]) -> None:
+    """Writes arrays of a bundle to their paths; one with several paths is there once, and linked."""
+    paths: dict[str, str] = {}
+    for name in ("layers", "vars"):  # which each such file has
+        file.create_group(name)
+    for own, key in keys:
+        if key in paths:
+            file[own] = file[paths[key]]
+        else:
+            file.create_dataset(own, data=bundle.array(key))
+            paths[key] = own
