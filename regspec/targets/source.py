@@ -7,7 +7,6 @@ from typing import Any
 
 from regspec.graph.loading import AnySpec, graph_of
 from regspec.graph.network import Graph
-from regspec.targets.keras.code import print_keras
 from regspec.targets.torch.program import program_of
 from regspec.targets.torch.writing import print_source
 from regspec.text.problems import RegspecError
@@ -18,6 +17,8 @@ def _torch(graph: Graph, standalone: bool) -> str:
 
 
 def _keras(graph: Graph, standalone: bool) -> str:
+    from regspec.targets.keras.code import print_keras  # which takes longer to import than a small spec to check
+
     return print_keras(graph)  # which needs nothing of regspec
 
 
