@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import pickle
+import shlex
 import struct
 import tarfile
 import zipfile
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import keras
 import numpy as np
 import pytest
 import torch
@@ -357,3 +359,35 @@ def test_heaps_without_an_end(number: int, size: int, tmp_path: Path) -> None:
         regspec.port(path)
     with pytest.raises(regspec.RegspecError, match="is damaged: a heap of its texts has no end"):
         regspec.port(FOLDER / "keras_2_21_0/graph.json", weights=path)
+
+
+@pytest.mark.parametrize(
+    ("weights", "config", "is_said"),
+    [
+        ("net.h5", "net.json", True),
+        ("net.weights.h5", "net.json", True),
+        ("best weights.hdf5", "model.json", True),
+        ("net.h5", "net.yml", True),
+        ("net.h5", "other.json", False),
+        ("net.h5", "net.txt", False),
+    ],
+)
+def test_a_config_beside_weights(weights: str, config: str, is_said: bool, tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="d")])
+    (tmp_path / weights).write_bytes(hdf5(lambda file: file.create_group("layers/dense/vars")))
+    text = model.to_json()
+    (tmp_path / config).write_text(text if config.endswith("json") else yaml.safe_dump(json.loads(text)))
+    with pytest.raises(regspec.RegspecError) as caught:
+        regspec.port(tmp_path / weights)
+    (problem,) = caught.value.problems
+    assert problem.hint is not None
+    said = shlex.split(problem.hint.partition("beside it: ")[2])
+    wanted = ["regspec", "port", str(tmp_path / config), "--weights", str(tmp_path / weights)]
+    assert said == (wanted if is_said else [])
+
+
+def test_a_config_that_is_broken_lies_beside_weights(tmp_path: Path) -> None:
+    (tmp_path / "net.h5").write_bytes(hdf5(lambda file: file.create_group("layers/dense/vars")))
+    (tmp_path / "net.json").write_text("{")
+    with pytest.raises(regspec.RegspecError, match=r"regspec port model\.json --weights FILE"):
+        regspec.port(tmp_path / "net.h5")

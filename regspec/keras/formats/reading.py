@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,12 +24,33 @@ def read(path: Path, weights: Path | None = None) -> Archive:
         RegspecError: where it can't be read, or is something else, which is named.
     """
     with _readable(path):
-        form = form_of(Sight.of(path))
+        sight = Sight.of(path)
+        form = form_of(sight)
         if form.read is None:
-            raise RegspecError(Problem(f"is {form.words}", form.way_out, str(path)))
+            beside = _config_beside(path) if has_weights(sight) else None
+            hint = form.way_out if beside is None else f"its config lies beside it: {_command(beside, path)}"
+            raise RegspecError(Problem(f"is {form.words}", hint, str(path)))
         archive = form.read(path, has_others=weights is not None)
     check(archive)
     return archive if weights is None else replace(archive, arrays=_arrays(weights))
+
+
+def _config_beside(weights: Path) -> Path | None:
+    """The text of a model in the folder of a file of weights: of its name, or called model."""
+    own = weights.stem.removesuffix(".weights")
+    near = [weights.with_name(f"{name}{ending}") for name in (own, "model") for ending in (".json", ".yaml", ".yml")]
+    return next((each for each in near if _is_readable(each)), None)
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        return path.is_file() and form_of(Sight.of(path)).read is not None
+    except (RegspecError, OSError):  # which is said where it is asked for
+        return False
+
+
+def _command(config: Path, weights: Path) -> str:
+    return shlex.join(["regspec", "port", str(config), "--weights", str(weights)])
 
 
 def _arrays(path: Path) -> ArrayFile:
