@@ -302,11 +302,77 @@ def test_how_it_was_trained(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("optimizer", "arguments", "loss"),
-    [("adadelta", {}, "mse"), ("sgd", {"weight_decay": 0.1}, "mse"), ("keras_adam", {}, "dice")],
+    [
+        ("adadelta", {}, "mse"),
+        ("sgd", {"weight_decay": 0.1}, "mse"),
+        ("sgd", {"momentum": 0.9, "dampening": 0.1}, "mse"),
+        ("adamw", {"maximize": True}, "mse"),
+        ("adam", {"decoupled_weight_decay": True}, "mse"),
+        ("keras_adam", {}, "dice"),
+    ],
 )
 def test_what_keras_can_not_compile_is_not_said(optimizer: str, arguments: dict[str, Any], loss: str) -> None:
     learned = Learned("y", loss, "quantities", takes_probabilities=False)
     assert compiled_of(optimizer, arguments, {"lr": 0.1}, [learned]) == {}
+
+
+def test_classes_with_smoothed_labels_are_not_said() -> None:
+    """Keras smooths labels where classes are one-hot, and not where they are numbers."""
+    arguments = {"label_smoothing": 0.1}
+    learned = Learned("y", "cross_entropy", "classes", takes_probabilities=False, arguments=arguments)
+    assert compiled_of("keras_adam", {}, {"lr": 0.1}, [learned]) == {}
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "arguments", "wanted"),
+    [
+        ("adamw", {"weight_decay": 0.0}, {"weight_decay": 0.0}),  # Keras's own is 0.004
+        ("adam", {"betas": (0.0, 0.99)}, {"beta_1": 0.0, "beta_2": 0.99}),
+        ("keras_rmsprop", {"alpha": 0.0}, {"rho": 0.0}),
+        ("adam", {"fused": True, "foreach": False}, {"epsilon": 1e-8}),  # how torch computes it is not Keras's
+    ],
+)
+def test_arguments_of_optimizers(optimizer: str, arguments: dict[str, Any], wanted: dict[str, float]) -> None:
+    learned = Learned("y", "mse", "quantities", takes_probabilities=False)
+    compiled = compiled_of(optimizer, arguments, {"lr": 0.1}, [learned])
+    assert keras.optimizers.deserialize(compiled["optimizer"]).get_config().items() >= wanted.items()
+
+
+WORDS = ["accuracy", "top_5", "precision", "recall", "auroc", "f1", "iou"]
+# The numbers of an output that gives its input, and what Keras says beside the loss, by the words of a training file.
+SCORES: dict[str, tuple[Learned, Any, Any, list[float]]] = {
+    "classes": (
+        Learned("y", "cross_entropy", "classes", takes_probabilities=False, metrics=WORDS),
+        [[3.0, 2, 1, 0, -1, -2], [0.0, 1, 2, 3, 4, 5]],
+        [0, 0],
+        [0.5, 0.5],  # accuracy and top_5
+    ),
+    "labels": (
+        Learned("y", "binary_cross_entropy", "labels", takes_probabilities=True, metrics=WORDS),
+        [[0.9, 0.8], [0.1, 0.2]],
+        [[1, 0], [0, 1]],
+        [0.5, 0.5, 0.5, 0.75],  # accuracy, precision, recall and auroc: of (positive, negative) 3 of 4 pairs
+    ),
+    "logits": (
+        Learned("y", "binary_cross_entropy", "labels", takes_probabilities=False, metrics=WORDS),
+        [[0.4], [-3.0]],
+        [[1], [0]],
+        [],  # Keras compares with 0.5 what is no probability
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_metrics(name: str) -> None:
+    """Those of them that Keras computes alike; others would stop its training."""
+    learned, outputs, targets, wanted = SCORES[name]
+    x, y = torch.tensor(outputs), torch.tensor(targets)
+    inputs = keras.Input(x.shape[1:])
+    model = keras.Model(inputs, keras.layers.Identity()(inputs))
+    model.compile_from_config(compiled_of("sgd", {}, {"lr": 0.1}, [learned]))
+    found = model.evaluate(x.numpy(), y.numpy(), verbose=0)
+    assert (found[1:] if wanted else []) == pytest.approx(wanted, abs=1e-2)
+    assert wanted or isinstance(found, float)
 
 
 def test_a_port_and_a_spec_by_the_command(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from regspec.keras.training.losses import LOSSES, OF_CLASSES, OF_PROBABILITIES, OF_QUANTITIES
+from regspec.keras.training.losses import LOSSES, OF_PROBABILITIES, OF_QUANTITIES
 
 Config = dict[str, Any]
 
@@ -35,7 +35,7 @@ def compiled_of(
         options: of the training file, by their names.
         outputs: what each learned.
     """
-    is_other = optimizer in COUPLED and bool(arguments.get("weight_decay"))
+    is_other = any(arguments.get(name) for name in (*ELSEWHERE, *(("weight_decay",) if optimizer in COUPLED else ())))
     make = None if is_other else OPTIMIZERS.get(optimizer)
     losses = {each.name: _loss(each) for each in outputs}
     if make is None or None in losses.values():
@@ -60,9 +60,9 @@ def _made(module: str, name: str, config: Mapping[str, Any]) -> Config:
 def _loss(learned: Learned) -> Config | None:
     """Keras's loss of an output, if it has one."""
     name = next((name for name, (word, _) in LOSSES.items() if word == learned.loss), None)
-    if name is None or learned.arguments.keys() - {"delta", "label_smoothing"}:
+    settings = {key: value for key, value in learned.arguments.items() if value or key != "label_smoothing"}
+    if name is None or settings.keys() - {ARGUMENTS.get(name)}:
         return None
-    settings = {key: value for key, value in learned.arguments.items() if value}
     if name in OF_PROBABILITIES:
         settings["from_logits"] = not learned.takes_probabilities
     return _made("losses", "".join(word.title() for word in name.split("_")), settings)
@@ -70,8 +70,18 @@ def _loss(learned: Learned) -> Config | None:
 
 def _metric(word: str, learned: Learned) -> str | None:
     """Keras's metric of a word, if it has one."""
-    known = OF_QUANTITIES if learned.kind == "quantities" else OF_CLASSES
-    return next((name for name, said in known.items() if said == word), None)
+    name = METRICS.get(learned.kind, {}).get(word)
+    return None if name in OF_SHARES and not learned.takes_probabilities else name
+
+
+ARGUMENTS = {"huber": "delta", "binary_crossentropy": "label_smoothing"}  # of losses
+# By what an output learns: classes are numbers for Keras, of which only its sparse metrics read which class it is.
+METRICS: dict[str, dict[str, str]] = {
+    "classes": {"accuracy": "accuracy", "top_5": "sparse_top_k_categorical_accuracy"},
+    "labels": {"accuracy": "binary_accuracy", "precision": "precision", "recall": "recall", "auroc": "auc"},
+    "quantities": {word: name for name, word in OF_QUANTITIES.items()},
+}
+OF_SHARES = {*METRICS["labels"].values()}  # which compare with 0.5, as if logits were probabilities
 
 
 # -- optimizers --------------------------------------------------------------------------------------------------------
@@ -81,13 +91,15 @@ Said = tuple[str, Config]
 
 def _renamed(name: str, given: Mapping[str, Any], names: Mapping[str, str], **defaults: Any) -> Said:
     """An optimizer with arguments by Keras's names for them."""
-    settings = {names.get(key, key): value for key, value in {**defaults, **given}.items()}
+    settings = {names.get(key, key): value for key, value in {**defaults, **given}.items() if key not in ALIKE}
     if (betas := settings.pop("betas", None)) is not None:
         settings["beta_1"], settings["beta_2"] = betas
-    return name, {key: value for key, value in settings.items() if value not in (None, False)}
+    return name, {key: value for key, value in settings.items() if value is not None and value is not False}
 
 
 COUPLED = ("sgd", "adam", "rmsprop")  # whose weight decay is part of the gradient, as no optimizer of Keras has it
+ELSEWHERE = ("dampening", "maximize", "decoupled_weight_decay")  # which only torch has
+ALIKE = ("foreach", "fused")  # by which torch computes the same
 EPSILON = {"eps": "epsilon"}
 RMSPROP = {"alpha": "rho", **EPSILON}
 # By the words of a training file; torch's own with its defaults, where these are others than Keras's. Adam's epsilon is
