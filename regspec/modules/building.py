@@ -64,13 +64,18 @@ def build(
         if seed is not None:
             torch.default_generator.manual_seed(seed)
         graph = graph_of(spec, PRECISIONS.get(dtype), parameters=parameters)
-        cls = SOURCES.executed(print_source(program_of(graph))).main
         with _allocated(graph):
-            model: nn.Module = cls()
-            model.__dict__[_BEHIND] = Behind(graph)
+            model = made_of(graph)
             if dtype in PRECISIONS:
                 dtype = None
             return model if device is None and dtype is None else model.to(device=device, dtype=dtype)
+
+
+def made_of(graph: Graph) -> nn.Module:
+    """The module of a graph, with parameters drawn from torch's own state."""
+    model: nn.Module = SOURCES.executed(print_source(program_of(graph))).main()
+    model.__dict__[_BEHIND] = Behind(graph)
+    return model
 
 
 _BEHIND = "_regspec_graph"  # the attribute of a model that has what it was built of

@@ -11,6 +11,7 @@ from regspec.graph.loading import AnySpec, graph_of
 from regspec.graph.network import Graph
 from regspec.keras.ported import PortedModel
 from regspec.keras.weights import arrays_in
+from regspec.keras.writing.altered import alterations
 from regspec.keras.writing.archive import archived, weights_file
 from regspec.modules.building import build, graph_behind
 from regspec.specs.model import ModelSpec
@@ -80,7 +81,7 @@ def to_keras(
             ``.weights.h5`` file.
         seed: draws the weights of a spec.
         lossy: whether what Keras has no counterpart of, such as a group lasso, is left out and listed, where it changes
-            no output; else it is refused.
+            no output; else it is refused. So is what was done to a module besides its spec: weights frozen, strengths.
         force: whether files that are there and hold something else may be written over.
 
     Raises:
@@ -98,7 +99,11 @@ def to_keras(
     if (form := FORMS.get(place.suffix.lower())) is None:
         raise RegspecError(Problem(f"is no {' or '.join(FORMS)} file", path=str(place)))
     graph, module, compiled = _subject(model, seed)
+    altered = [*alterations(module, graph)] if module is model else []
     found, left_out = contents_in_keras(graph, module.state_dict(), form, lossy=lossy, compiled=compiled)
+    if altered and not lossy:
+        raise RegspecError(altered)
+    left_out += tuple(each.what for each in altered)
     contents = {place.with_suffix(ending): raw for ending, raw in found.items()}
     for each, raw in contents.items():
         if not force:
