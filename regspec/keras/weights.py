@@ -15,6 +15,7 @@ from regspec.keras.quantized import dequantized, is_quantized
 from regspec.keras.replacing import own_parameters
 from regspec.layers.layer import Weight
 from regspec.targets.torch.program import Program, block_of
+from regspec.targets.torch.steps import Step
 from regspec.text.problems import Problem, Problems, RegspecError
 
 if TYPE_CHECKING:
@@ -34,26 +35,32 @@ Arrays: TypeAlias = "Mapping[WeightPath, NDArray[np.generic]]"
 def parameters_of(program: Program, found: Arrays) -> dict[str, NDArray[np.generic]]:
     """Torch's parameters by their paths in the compiled model, from Keras's arrays by the ways to the weights."""
     parameters: dict[str, NDArray[np.generic]] = {}
+    for step, within, prefix in _steps_in(program):
+        resolved = step.lowered.resolved
+        if resolved is not None and resolved.layer.is_opaque:  # whose parameters only its module knows
+            own = {path[-1]: array for path, array in found.items() if path[:-1] == (*within, step.name)}
+            parameters |= {f"{prefix}{step.attributes['']}.{parameter}": array for parameter, array in own.items()}
+            continue
+        for weight in step.lowered.weights:
+            array = found.get((*within, step.name, weight.name))
+            if array is not None:
+                moved = to_parameters(weight, array)
+                module = f"{prefix}{step.attributes[weight.module]}"
+                # an operand of an operation is an attribute by itself
+                parameters |= {f"{module}.{key}" if key else module: value for key, value in moved.items()}
+    return parameters
+
+
+def _steps_in(program: Program) -> Iterator[tuple[Step, WeightPath, str]]:
+    """The steps that declare modules, also in blocks: each with the blocks that it is in, and its path's beginning."""
     waiting: list[tuple[Program, WeightPath, str]] = [(program, (), "")]
     while waiting:
         current, within, prefix = waiting.pop()
         for step in (each for each in current.steps if each.declares):
-            if (block := block_of(step)) is not None:
+            if (block := block_of(step)) is None:
+                yield step, within, prefix
+            else:
                 waiting.append((block, (*within, step.name), f"{prefix}{step.attributes['']}."))
-                continue
-            resolved = step.lowered.resolved
-            if resolved is not None and resolved.layer.is_opaque:  # whose parameters only its module knows
-                own = {path[-1]: array for path, array in found.items() if path[:-1] == (*within, step.name)}
-                parameters |= {f"{prefix}{step.attributes['']}.{parameter}": array for parameter, array in own.items()}
-                continue
-            for weight in step.lowered.weights:
-                array = found.get((*within, step.name, weight.name))
-                if array is not None:
-                    moved = to_parameters(weight, array)
-                    module = f"{prefix}{step.attributes[weight.module]}"
-                    # an operand of an operation is an attribute by itself
-                    parameters |= {f"{module}.{key}" if key else module: value for key, value in moved.items()}
-    return parameters
 
 
 def to_parameters(weight: Weight, array: NDArray[np.generic]) -> dict[str, NDArray[np.generic]]:
@@ -81,24 +88,18 @@ def arrays_in(program: Program, state: Mapping[str, NDArray[np.generic]]) -> dic
     """
     found: dict[WeightPath, NDArray[np.generic]] = {}
     problems = Problems()
-    waiting: list[tuple[Program, WeightPath, str]] = [(program, (), "")]
-    while waiting:
-        current, within, prefix = waiting.pop()
-        for step in (each for each in current.steps if each.declares):
-            if (block := block_of(step)) is not None:
-                waiting.append((block, (*within, step.name), f"{prefix}{step.attributes['']}."))
-                continue
-            for weight in step.lowered.weights:
-                module = f"{prefix}{step.attributes[weight.module]}"
-                own = [state[f"{module}.{key}" if key else module] for key in weight.parameters]
-                found[(*within, step.name, weight.name)] = to_array(weight, own)
-            resolved = step.lowered.resolved
-            for name in resolved.layer.absent(*resolved.inputs) if resolved is not None else ():
-                module, _, key = name.rpartition(".")
-                path = f"{prefix}{step.attributes[module]}.{key}"
-                if state[path].any():
-                    what = f"'{path}' is not zero, and Keras has no such weight"
-                    problems.append(Problem(what, "add its numbers to those of the other bias, and make it zero"))
+    for step, within, prefix in _steps_in(program):
+        for weight in step.lowered.weights:
+            module = f"{prefix}{step.attributes[weight.module]}"
+            own = [state[f"{module}.{key}" if key else module] for key in weight.parameters]
+            found[(*within, step.name, weight.name)] = to_array(weight, own)
+        resolved = step.lowered.resolved
+        for name in resolved.layer.absent(*resolved.inputs) if resolved is not None else ():
+            module, _, key = name.rpartition(".")
+            path = f"{prefix}{step.attributes[module]}.{key}"
+            if state[path].any():
+                what = f"'{path}' is not zero, and Keras has no such weight"
+                problems.append(Problem(what, "add its numbers to those of the other bias, and make it zero"))
     if problems:
         raise RegspecError(problems)
     return found

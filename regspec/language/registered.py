@@ -7,9 +7,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, create_model
+from pydantic import ConfigDict, Field
 
-from regspec.code.expressions import SELF, Call, Import, WeightPath, call
+from regspec.code.expressions import SELF, Call, WeightPath, call
+from regspec.language.members import add_member, made_of, own_fields
 from regspec.language.registration import fields_of, importable
 from regspec.language.regularizers import BESIDE, REGULARIZERS, Dimensions, Penalty
 from regspec.text.problems import RegspecError
@@ -43,10 +44,9 @@ def register_regularizer(function: Callable[..., Any] | None = None, *, name: st
     """
     if function is None:
         return partial(register_regularizer, name=name)
-    target = importable(function)
+    wrapped, target = function, importable(function)
     name = name or target.name
-    known = REGULARIZERS.members.get(name)
-    if name in BESIDE or (known is not None and not known.is_registered):
+    if name in BESIDE:
         raise RegspecError(f"'{name}' can't be registered: it has a meaning of its own in regspec")
 
     class Registered(Penalty):
@@ -60,25 +60,15 @@ def register_regularizer(function: Callable[..., Any] | None = None, *, name: st
 
         def lower(self, at: Dimensions) -> Call:
             arguments = {field: getattr(self, field) for field in type(self).model_fields if field not in read}
-            if inspect.isclass(function):
-                own = call(target, **arguments)
-            else:
-                own = call(Import("functools", "partial"), target, **arguments)
+            own = made_of(target, wrapped, arguments)
             paths: Any = {field: WeightPath(getattr(self, field)) for field in read}
             return call("WithWeights", own, SELF, **paths) if read else own
 
     read = _weights_read_by(function)
-    own = fields_of(function, skip=0 if inspect.isclass(function) else 1)
+    own = own_fields(function)
     if inspect.isclass(function) and (clash := [field for field in read if field in own]):
         raise RegspecError(f"'{name}' can't be registered: its constructor and its call both take '{clash[0]}'")
-    fields: Any = {**own, **dict.fromkeys(read, (_WeightName, ...))}
-    if reserved := [field for field in fields if hasattr(Penalty, field)]:
-        raise RegspecError(f"'{name}' can't be registered: '{reserved[0]}' has a meaning of its own in a regularizer")
-    cls = create_model(
-        target.name, __base__=Registered, __doc__=inspect.getdoc(function), __module__=function.__module__, **fields
-    )
-    cls.name = name
-    REGULARIZERS.add(cls)
+    add_member(REGULARIZERS, Registered, target, function, name, {**own, **dict.fromkeys(read, (_WeightName, ...))})
     return function
 
 

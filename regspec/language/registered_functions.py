@@ -7,15 +7,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from pydantic import ConfigDict, create_model
+from pydantic import ConfigDict
 
 from regspec.code.axes import Pattern
-from regspec.code.expressions import Call, Expression, Import, call
+from regspec.code.expressions import Call, Expression, call
 from regspec.language.activations import ACTIVATIONS, ActivationFunction
 from regspec.language.constraints import CONSTRAINTS, WeightConstraint
-from regspec.language.forms import Family, Named
-from regspec.language.registration import fields_of, importable
-from regspec.text.problems import RegspecError
+from regspec.language.members import add_member, made_of, own_fields
+from regspec.language.registration import importable
 
 
 def register_activation(function: Callable[..., Any] | None = None, *, name: str | None = None) -> Any:
@@ -49,12 +48,13 @@ def register_activation(function: Callable[..., Any] | None = None, *, name: str
             return None
 
         def lower(self, dimension: int) -> Call:
-            return _made(target, own, self)
+            return made_of(target, own, _given(self))
 
         def of(self, x: Expression, dimension: int, suffix: str = "") -> Expression:
             return super().of(x, dimension, suffix) if inspect.isclass(own) else call(target, x, **_given(self))
 
-    return _added(ACTIVATIONS, Registered, target, function, name)
+    add_member(ACTIVATIONS, Registered, target, function, name, own_fields(function))
+    return function
 
 
 def register_constraint(function: Callable[..., Any] | None = None, *, name: str | None = None) -> Any:
@@ -84,37 +84,12 @@ def register_constraint(function: Callable[..., Any] | None = None, *, name: str
         is_registered = True
 
         def lower(self, pattern: Pattern) -> Call:
-            return _made(target, own, self)
+            return made_of(target, own, _given(self))
 
-    return _added(CONSTRAINTS, Registered, target, function, name)
+    add_member(CONSTRAINTS, Registered, target, function, name, own_fields(function))
+    return function
 
 
 def _given(member: Any) -> dict[str, Any]:
     """The arguments of a member that its spec says."""
     return {field: getattr(member, field) for field in type(member).model_fields if field in member.model_fields_set}
-
-
-def _made(target: Import, function: Callable[..., Any], member: Any) -> Call:
-    """What is called with a tensor: an instance of a class, or a function with its arguments."""
-    if inspect.isclass(function):
-        return call(target, **_given(member))
-    return call(Import("functools", "partial"), target, **_given(member))
-
-
-def _added(
-    family: Family[Any], base: type[Named], target: Import, function: Callable[..., Any], name: str | None
-) -> Any:
-    """Adds the member of a family that a function is. Raises `RegspecError` where its name is taken."""
-    name = name or target.name
-    known = family.get(name)
-    if known is not None and not known.is_registered:
-        raise RegspecError(f"'{name}' can't be registered: it has a meaning of its own in regspec")
-    fields: Any = fields_of(function, skip=0 if inspect.isclass(function) else 1)
-    if reserved := [field for field in fields if hasattr(base, field)]:
-        raise RegspecError(f"'{name}' can't be registered: '{reserved[0]}' has a meaning of its own there")
-    made = create_model(
-        target.name, __base__=base, __doc__=inspect.getdoc(function), __module__=function.__module__, **fields
-    )
-    made.name = name
-    family.add(made)
-    return function
