@@ -22,7 +22,7 @@ PYTHON = "tag:yaml.org,2002:python/"
 TEXTS = (f"{PYTHON}str", f"{PYTHON}unicode")
 TUPLE = f"{PYTHON}tuple"
 WRAPPERS = (f"{PYTHON}object/apply:", f"{PYTHON}object/new:")  # of TensorFlow 2.1, around a list: an axis
-PLAIN = yaml.SafeLoader("")  # which resolves and converts scalars, and loads nothing
+PLAIN: Any = yaml.SafeLoader("")  # which resolves and converts scalars, and loads nothing
 CONVERTED: dict[str, Any] = {
     "tag:yaml.org,2002:null": PLAIN.construct_yaml_null,
     "tag:yaml.org,2002:bool": PLAIN.construct_yaml_bool,
@@ -118,7 +118,7 @@ class _Building:
         self._check_tag(event)
         if event.tag is not None:
             return event.value
-        tag: str = PLAIN.resolve(yaml.ScalarNode, event.value, event.implicit)  # type: ignore[no-untyped-call]
+        tag: str = PLAIN.resolve(yaml.ScalarNode, event.value, event.implicit)
         convert = CONVERTED.get(tag)
         if convert is None:
             return event.value
