@@ -169,7 +169,7 @@ MUTANTS = (
     ),
     Mutant(
         "the kernel of a transposed convolution is normalized along its outputs",
-        "layers/normalization.py",
+        "layers/spectral.py",
         "dim=unless(0, kernel.pattern.last),",
         "dim=unless(0, kernel.pattern.output),",
         "tests/layers/test_layers.py -k Spectral",

@@ -17,7 +17,7 @@ from regspec.text.problems import RegspecError
 
 # the commands, in the order in which the help shows them
 # isort: off
-from regspec.cli import specs, formatting, language, porting, training, using, tuning, report  # noqa: F401  # each adds its commands to the app
+from regspec.cli import specs, formatting, language, porting, training, using, tuning, shrinking, report  # noqa: F401  # each adds its commands to the app
 # isort: on
 
 __all__ = ["app", "main"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from pydantic import Field
@@ -18,6 +19,7 @@ from regspec.language.regularizers import RegularizerField
 from regspec.layers.families import Elementwise
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Layer, Weight
+from regspec.layers.ties import Place, Ties, alike, mixes
 
 
 def applied(function: ActivationFunction, x: Symbol) -> Expression:
@@ -55,6 +57,12 @@ class Activation(Elementwise):
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         along = self.activation.along
         return self.activation.output_shape(x.shape, -1 if along is None else x.dimension(along))
+
+    def ties(self, *xs: Symbol) -> Ties | None:
+        rank = xs[0].rank
+        why = {axis: mixes(self.activation, axis, rank) for axis in range(1, rank)}
+        keeps_shape = self.output_shape(*xs) == xs[0].shape
+        return Ties(alike(xs, why)) if keeps_shape else None
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return applied(self.activation, x)
@@ -118,6 +126,10 @@ class Softmax(Elementwise):
             x.dimension(axis)  # raises if there is none
         return x.shape
 
+    def ties(self, *xs: Symbol) -> Ties | None:
+        chosen = (axis % xs[0].rank for axis in self.axis)
+        return Ties(alike(xs, dict.fromkeys(chosen, "softmax is of all of them together")))
+
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         if x.mask is not None:
             return self._masked(x, x.mask)
@@ -168,6 +180,18 @@ class PReLU(Elementwise):
         sizes = tuple(shape[axis] for axis in along)
         return (self.weight("alpha", pattern, sizes, constructed=ZEROS, along=tuple(along)),)
 
+    def ties(self, *xs: Symbol) -> Ties | None:
+        (alpha,) = self.weights(*xs)
+        own = [axis for axis, size in enumerate(alpha.shape or (), 1) if size == xs[0].logical[axis]]
+        ties = alike(xs)
+        return Ties(
+            tuple(
+                replace(tie, places=(*tie.places, Place("alpha", axis - 1))) if axis in own else tie
+                for tie in ties
+                for axis in (tie.places[0].axis,)
+            )
+        )
+
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return Module(call("PReLU", self._shape(x)))(x)
 
@@ -198,6 +222,10 @@ class JumpReLU(Elementwise):
                 along=(x.rank - 1,),
             ),
         )
+
+    def ties(self, *xs: Symbol) -> Ties | None:
+        *ties, last = alike(xs)
+        return Ties((*ties, replace(last, places=(*last.places, Place("threshold", 0)))))
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         dimension = x.dimension(-1)

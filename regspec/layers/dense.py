@@ -22,6 +22,7 @@ from regspec.layers.following import order_of_product
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Weight
 from regspec.layers.slots import BiasSlot, KernelSlot
+from regspec.layers.ties import Fold, Place, Tie, Ties, others
 
 ROUNDS_INPUTS: Any = Field(
     False,
@@ -68,6 +69,17 @@ class Dense(KernelSlot, BiasSlot, Activated):
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         return self.activated_shape((*x.shape[:-1], self.units), x)
+
+    def ties(self, x: Symbol, *_: Symbol) -> Ties | None:
+        if self.rounds_inputs:
+            return None  # to steps of the largest of them
+        last = x.rank - 1
+        stays = self.mixes(last, x.rank)
+        output = () if stays else (Place(~0, last),)
+        inputs = Tie(x.size(-1), (Place(0, last), Place("kernel", 0)))
+        units = Tie(self.units, (Place("kernel", 1), Place("bias", 0), *output), ("units",), stays=stays)
+        rest = (tie for tie in others(x, last) if not self.mixes(tie.places[0].axis, x.rank))
+        return Ties((inputs, units, *rest), (Fold("kernel", "bias", is_last=self.activation is None),))
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         if self.rounds_kernel:
