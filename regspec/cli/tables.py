@@ -17,6 +17,7 @@ from regspec.views.summary import Row, Summary, error_text, plural
 FEW = 2  # kinds and names that are shown with all their fields
 
 if TYPE_CHECKING:
+    from regspec.graph.families import Family
     from regspec.keras.verification.verifying import Verification
     from regspec.modules.regularizing import Selected
 
@@ -38,6 +39,23 @@ def print_summary(summary: Summary) -> None:
     console = Console(width=None if sys.stdout.isatty() else 240)
     console.print(table)
     console.print(summary.totals, highlight=False)
+
+
+def print_families(families: Sequence[Family]) -> None:
+    """Prints which units of which weights go together, and why others stay."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("units", justify="right", no_wrap=True)
+    for role in ("made by", "in", "taken by"):
+        table.add_column(role, overflow="fold")
+    table.add_column("numbers each", justify="right")
+    table.add_column("stays", overflow="fold")
+    for each in families:
+        columns = [[own.weight for own in each.slices if own.role == role] for role in ("makes", "has", "takes")]
+        table.add_row(str(each.units), *map("\n".join, columns), f"{each.numbers:,}", each.stays or "")
+    Console(width=None if sys.stdout.isatty() else 240).print(table)
+    free = [each for each in families if each.stays is None]
+    console = Console(width=None if sys.stdout.isatty() else 240)
+    console.print(f"{sum(each.units for each in free):,} units may go, each by itself", highlight=False)
 
 
 def print_coverage(selected: Sequence[Selected]) -> None:

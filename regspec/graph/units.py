@@ -179,8 +179,8 @@ def units_of(graph: Graph) -> Units:
         >>> from regspec.graph.loading import graph_of
         >>> from regspec.graph.units import units_of
         >>> units = units_of(graph_of("examples/mlp.yaml"))
-        >>> len({units.root(unit) for unit in units.weights["hidden", "kernel", 1].tolist()})
-        64
+        >>> len({units.root(unit) for unit in units.weights["hidden1", "kernel", 1].tolist()})
+        32
     """
     units = Units()
     units.inputs = tuple(_blank(x) for x in graph.inputs)

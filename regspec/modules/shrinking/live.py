@@ -113,6 +113,12 @@ class Live:
             found = found & spread.reshape([-1 if axis == place.axis else 1 for axis in range(found.ndim)])
         return found
 
+    def _beside(self, call: Call, link: Link, wanted: Flags, number: int) -> Flags:
+        """Where what is wanted of a link is not multiplied by another tie's zeros: of a head, what it gives."""
+        others = [(other, place) for other, place in link.sources if other != number]
+        masks = {other: ~self.zero[call, other] for other, _ in others}
+        return wanted & self._masked(call, link, masks, others) if others else wanted
+
     def _reached(self, call: Call, place: Place, number: int, found: Flags) -> Flags:
         """The units along an axis of a weight in whose slices anything is found."""
         tie = call.ties.ties[number]  # type: ignore[union-attr]
@@ -128,6 +134,7 @@ class Live:
             for source, place in link.sources:
                 if source != number:
                     continue
+                wanted = self._beside(call, link, wanted, number)
                 own = indices(place, len(found))
                 for target, at in link.targets:
                     if target == number:
@@ -271,7 +278,8 @@ class Live:
             for link in links:
                 wanted = self._masked(call, link, live, link.targets)
                 for number, place in link.sources:
-                    reached = self._reached(call, place, number, wanted) & ~live[number]
+                    reached = self._reached(call, place, number, self._beside(call, link, wanted, number))
+                    reached &= ~live[number]
                     live[number] |= reached
                     is_done = is_done and not reached.any()
         self.live |= {(call, number): flags for number, flags in live.items()}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from regspec.graph.units import Units
-from regspec.modules.shrinking.choosing import Choice
+from regspec.modules.shrinking.choosing import Choice, all_groups
 from regspec.modules.shrinking.live import Live
 from regspec.modules.shrinking.slicing import Sliced
 
@@ -108,15 +108,13 @@ def reasons(live: Live, choice: Choice) -> dict[str, int]:
 
 
 def _idle(live: Live) -> set[int]:
-    """The groups that are constant in every tensor in which they lie."""
-    constant: dict[int, bool] = {}
+    """The groups of weights that are constant in a tensor."""
+    found: set[int] = set()
     for (tensor, axis), known in live.known.items():
         ids = tensor.axes[axis]
-        if ids is None or tensor in live.units.inputs:
-            continue
-        for root, is_constant in zip(_roots(live.units, ids), known.constant.tolist(), strict=True):
-            constant[root] = constant.get(root, True) and is_constant
-    return {root for root, is_constant in constant.items() if is_constant}
+        if ids is not None and tensor not in live.units.inputs:
+            found.update(_roots(live.units, ids[known.constant]))
+    return found & all_groups(live.units)
 
 
 def _roots(units: Units, ids: Any) -> list[int]:

@@ -79,9 +79,8 @@ def shrink(model: nn.Module, spec: AnySpec | None = None, *, keep: float | None 
         >>> import regspec, torch
         >>> model = regspec.build("examples/mlp.yaml", seed=0)
         >>> with torch.no_grad():
-        ...     model.hidden.weight[:40], model.hidden.bias[:40] = 0, 0
-        >>> shrunk = regspec.shrink(model)
-        >>> shrunk.build().hidden
+        ...     _ = model.hidden1.weight[:8].zero_()
+        >>> regspec.shrink(model).build().hidden1
         Linear(in_features=13, out_features=24, bias=True)
     """
     if keep is not None and not 0 < keep <= 1:

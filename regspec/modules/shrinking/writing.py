@@ -50,6 +50,8 @@ def resized(spec: ModelSpec, fields: Mapping[str, Changes]) -> ModelSpec:
     document = again.body.origin.document
     data = _apart(document.data)
     data["name"] = spec.name
+    if spec.dtype != again.dtype:
+        data["dtype"] = spec.dtype
     for name, value in spec.given.items():
         data["parameters"][name] = value
     _Text(data, fields).write(again.body)

@@ -17,10 +17,10 @@ def changed(document: Document, data: Any) -> str:
 
     Example:
         >>> from regspec.text.document import parse
-        >>> text = "layers:\n  - Dense: {units: 3}  # wide\n  - Flatten\n"
-        >>> print(changed(parse(text), {"layers": [{"Dense": {"units": 2}}, "Flatten"]}), end="")
+        >>> document = parse("layers:\n  - Dense: {units: 3}  # wide\n  - Flatten\n")
+        >>> print(changed(document, {"layers": [{"Dense": {"units": 2}}, "Flatten"]}), end="")
         layers:
-          - Dense: {units: 2}  # wide
+          - Dense: 2  # wide
           - Flatten
     """
     file = read(document)
@@ -46,6 +46,8 @@ def _changed(node: Node, before: Any, after: Any) -> Node:
     if isinstance(node, Collection) and isinstance(before, list) and isinstance(after, list):
         for item, one, other in zip(node.items, before, after, strict=False):
             item.value = _changed(item.value, one, other)
+            if isinstance(item.value, Collection) and one != other:  # of a layer that was a name alone
+                item.value.is_flow = item.value.is_flow and node.is_flow
         node.items = [*node.items[: len(after)], *(Item(_new(each)) for each in after[len(before) :])]
         return node
     return _new(after)
