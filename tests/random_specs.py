@@ -106,10 +106,11 @@ def _sequences(rng: random.Random) -> Entry:
         lambda: [{"encoder": {"repeat": rng.choice((1, 2))}}],
         lambda: [{"TimeDistributed": {"layer": {"Dense": {"units": 6, "activation": "relu"}}}}],
         lambda: [{"Conv1D": {"filters": 6, "kernel_size": 3, "padding": "causal"}}, "BatchNormalization"],
+        lambda: [{"EinsumDense": {"equation": "abc,cd->abd", "output_shape": [None, 6], "bias_axes": "d"}}],
     ]  # fmt: skip
     for _ in range(rng.randint(1, 3)):
         layers += rng.choice(parts)()
-    layers += [{"LSTM": {"units": 5}}] if rng.random() < 0.5 else ["GlobalAveragePooling1D"]
+    layers += [{"LSTM": {"units": 5}}] if rng.random() < 0.5 else [{"Mean": {"axis": 1}}]
     layers += [{"Dense": {"units": 6, "activation": rng.choice(ACTIVATIONS)}}, {"Dense": 2}]
     given: Entry = {"shape": [7], "dtype": "int32"} if tokens else {"shape": [7, 4]}
     return {"inputs": {"x": given}, "blocks": blocks, "layers": layers}

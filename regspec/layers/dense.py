@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
@@ -22,7 +23,7 @@ from regspec.layers.following import order_of_product
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Weight
 from regspec.layers.slots import BiasSlot, KernelSlot
-from regspec.layers.ties import Fold, Place, Tie, Ties, others
+from regspec.layers.ties import Fold, Path, Place, Tie, Ties, others
 
 ROUNDS_INPUTS: Any = Field(
     False,
@@ -174,6 +175,29 @@ class EinsumDense(KernelSlot, Activated):
         shape = self._shapes(x).output
         order = self.output_order(len(shape), x)
         return replace(x, shape=shape, order=order, spec_order=order)
+
+    def ties_to(self, outputs: Sequence[Symbol], x: Symbol, *_: Symbol) -> Ties | None:
+        if self.rounds_inputs:
+            return None
+        shapes, (given, made) = self._shapes(x), einsum_axes(self.equation, x)
+        letters = [name for name in made if not name.startswith(".")]
+        first = min(map(letters.index, self.bias_axes or ()), default=0)
+        order, rank = outputs[0].spec_order, outputs[0].rank
+        stays = {name: self.mixes(order[place], rank) for place, name in enumerate(made)}
+        ties = []
+        for name in dict.fromkeys([*given[1:], *made[1:]]):
+            is_twice = name in shapes.kernel_axes and name in given and name in made
+            size = x.shape[given.index(name)] if name in given else shapes.output[made.index(name)]
+            if is_twice or size is None:
+                continue
+            places = [Place(0, x.order[given.index(name)])] if name in given else []
+            places += [Place("kernel", shapes.kernel_axes.index(name))] if name in shapes.kernel_axes else []
+            places += [Place("bias", letters.index(name) - first)] if name in (self.bias_axes or "") else []
+            places += [Place(~0, order[made.index(name)])] if name in made and not stays[name] else []
+            counted = letters.index(name) - (made[0] == letters[0]) if name in letters else 0
+            field: Path = () if name in given else ("output_shape", counted)
+            ties.append(Tie(size, tuple(places), field, stays=stays.get(name, "")))
+        return Ties(tuple(ties))
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         shapes = self._shapes(x)

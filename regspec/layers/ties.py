@@ -119,6 +119,19 @@ def moved(x: Symbol, axes: Mapping[int, int]) -> Ties:
     return Ties(tuple(Tie(size, (Place(0, axis), Place(~0, axes[axis]))) for axis, size in pairs))
 
 
+def rearranged(x: Symbol, outputs: Sequence[Symbol], dimensions: Sequence[int | None]) -> Ties:
+    """The ties of what moves axes, for each dimension of an output that of the input, or None for a new one.
+
+    Each output lies as a spec counts it, and has these dimensions.
+    """
+    ties = []
+    for place, dimension in enumerate(dimensions):
+        if dimension and (size := x.shape[dimension]) is not None:
+            given = (Place(~number, output.spec_order[place]) for number, output in enumerate(outputs))
+            ties.append(Tie(size, (Place(0, x.order[dimension]), *given)))
+    return Ties(tuple(ties))
+
+
 def beside_steps(ties: Ties) -> Ties:
     """The ties of a layer that is applied to each step, whose field is inside another's ``layer``."""
 

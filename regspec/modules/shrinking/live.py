@@ -20,6 +20,8 @@ from regspec.modules.shrinking.arrays import Array, Key
 Flags = NDArray[np.bool_]
 Numbers = NDArray[np.float64]
 
+EVEN = 1e-6  # by how much of itself a constant may differ from place to place, as sums are rounded
+
 
 @dataclass(eq=False)
 class Known:
@@ -240,9 +242,11 @@ class Live:
             return
         output = np.moveaxis(self.values[call][~place.of], place.axis, 0)  # type: ignore[operator]  # it is an output
         flat = output.reshape(len(output), -1)[part].astype(np.float64)
-        constant = constant & (flat.min(1) == flat.max(1)) & (~np.bool_(is_zero_only) | (flat[:, 0] == 0))
+        least, most = flat.min(1), flat.max(1)
+        is_even = most - least <= EVEN * np.maximum(np.abs(least), np.abs(most))
+        constant = constant & is_even & (~np.bool_(is_zero_only) | (flat[:, 0] == 0))
         known.constant[part] = constant
-        known.value[part] = np.where(constant, flat[:, 0], 0.0)
+        known.value[part] = np.where(constant, (least + most) / 2, 0.0)
 
     def zero_passed(self, call: Call, tie: Tie) -> Flags:
         """The units that are zero in the inputs of a layer that gives zeros for them."""

@@ -127,14 +127,19 @@ class _Text:
                 yield (name,), [each[0] for each in column]
 
     def _put(
-        self, written: dict[str, Any], columns: Mapping[Path, Column], place: Place, block: str | None, entry: str
+        self, written: dict[Any, Any], columns: Mapping[Path, Column], place: Place, block: str | None, entry: str
     ) -> None:
         """Puts columns into the fields of an entry."""
         for path, column in columns.items():
             if path[0] == "repeat" and not isinstance(written.get("repeat"), dict):
                 written["repeat"] = {}
+            elif path[0] != "repeat":
+                _not_of_copies(written, [str(path[0])])
             named = "_".join(str(step) for step in (entry, *path) if step not in ("*", "repeat"))
-            _set(written, path, self._value(column, place, block, named))
+            own = _lone_parameter(written.get(path[0]), place.data) if block is not None else None
+            _set(written, path, self._value(column, place, block, named, own))
+            if path[0] == "repeat":
+                written.pop(path[1], None)  # which was of all copies
 
     def _say_names(self, place: Place) -> None:
         """Says the names of blocks in a body, which are made otherwise where one is repeated by a list."""
@@ -143,8 +148,8 @@ class _Text:
                 fields = _fields(place.data["layers"], index, self.data.get("blocks") or {})
                 fields.setdefault("name", entry.name)
 
-    def _value(self, column: Column, place: Place, block: str | None, name: str) -> Any:
-        """What stands in the text for a column: the value that all are, or a parameter of the block."""
+    def _value(self, column: Column, place: Place, block: str | None, name: str, own: str | None = None) -> Any:
+        """What stands in the text for a column: the value that all are, or a parameter of the block, maybe its own."""
         if len({*map(repr, column)}) == 1:
             return column[0]
         if all(isinstance(each, list) for each in column) and len({*map(len, column)}) == 1:
@@ -152,11 +157,29 @@ class _Text:
             return [self._value([*each], place, block, f"{name}_{number}") for number, each in enumerate(parts, 1)]
         assert block is not None  # the spec's own body stands in the network once
         parameters = place.data.setdefault("parameters", {})
-        while name in parameters:
+        while name in parameters and own is None:
             name += "_"
-        parameters[name] = None
+        name = own or name
+        parameters.setdefault(name, None)
         self.given.setdefault(block, {})[name] = dict(zip(place.prefixes, column, strict=True))
         return f"${name}"
+
+
+def _lone_parameter(value: Any, data: Mapping[str, Any]) -> str | None:
+    """The parameter of a block that a value is, where nothing else in the block names it; None for another value."""
+    match = re.fullmatch(r"\$(\w+)", value) if isinstance(value, str) else None
+    if match is None or match[1] not in (data.get("parameters") or {}):
+        return None
+    return match[1] if len(re.findall(rf"\$\{{?{match[1]}\b", json.dumps(data, default=str))) == 1 else None
+
+
+def _not_of_copies(written: dict[str, Any], names: Sequence[str]) -> None:
+    """Takes parameters out of the lists that a use of a block has of its copies; without any, their number is left."""
+    repeat = written.get("repeat")
+    if isinstance(repeat, dict) and repeat.keys() & {*names}:
+        copies = len(next(iter(repeat.values())))
+        left = {name: each for name, each in repeat.items() if name not in names}
+        written["repeat"] = left or copies
 
 
 def _paths(use: BlockUse) -> list[str]:
@@ -238,9 +261,7 @@ def without_unused(before: Mapping[str, Any], data: dict[str, Any]) -> dict[str,
                 continue
             for each in gone:
                 fields.pop(each, None)
-                repeat = fields.get("repeat")
-                if isinstance(repeat, dict) and each in repeat and len(repeat) > 1:
-                    del repeat[each]
+            _not_of_copies(fields, gone)
         if block.get("parameters") == {}:
             del block["parameters"]
     for each in _unused(data, before):
