@@ -18,6 +18,7 @@ import regspec
 from regspec.graph.loading import graph_of
 from regspec.modules.inputs import Form, inputs_of
 from regspec.modules.shrinking.choosing import Choice, all_groups, balance
+from regspec.modules.shrinking.costs import costs_of
 from regspec.modules.shrinking.shrinking import looked_at, made_without
 from regspec.specs.model import ModelSpec
 
@@ -431,3 +432,25 @@ def test_groups_are_shown() -> None:
     assert roles["stage2_down.shortcut.kernel"] == "takes"
     assert "an output of the model" in command("show", "examples/resnet.yaml", "--groups").stdout
     assert command("show", "examples/resnet.yaml", "--groups", "--graph").code == 2
+
+
+def test_costs_are_told(tmp_path: Path) -> None:
+    model = regspec.build("examples/mlp.yaml", seed=0)
+    with torch.no_grad():
+        model.hidden1.weight[:8] = 0
+    save_file(model.state_dict(), tmp_path / "all.safetensors")
+    given = ("sparsity", "examples/mlp.yaml", "--weights", str(tmp_path / "all.safetensors"))
+    told = json.loads(command(*given, "--format", "json", "--batch", "3").stdout)
+    assert told["before"]["multiply_adds"] == 13 * 32 + 32 * 32 + 32 * 3
+    assert told["after"]["multiply_adds"] == 13 * 24 + 24 * 32 + 32 * 3
+    assert told["before"]["zeros"] - told["after"]["zeros"] == 8 * 13 + 8
+    assert (told["before"]["units"], told["after"]["units"]) == (67, 59)
+    assert told["before"]["weights"] == sum(parameter.numel() for parameter in model.parameters())
+    assert told["after"]["bytes"] < told["before"]["bytes"]
+    assert "ms a batch of 3" in command(*given, "--batch", "3").stdout
+
+
+def test_products_of_a_recurrent_layer_are_counted() -> None:
+    spec = regspec.load({"inputs": {"x": {"shape": [7, 4]}}, "layers": [{"LSTM": 5}]})
+    (costs,) = costs_of([regspec.build(spec, seed=0).eval()], spec, batch=2)
+    assert costs.multiply_adds == 7 * 4 * 5 * (4 + 5)

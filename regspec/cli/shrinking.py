@@ -82,6 +82,34 @@ def shrink(
             typer.echo(f"{when}: {name}: {words(output_figures)}")
 
 
+@app.command(epilog="Example: `regspec sparsity runs/digits_cnn`")
+def sparsity(
+    source: Source,
+    weights: Weights = None,
+    batch: Annotated[int, typer.Option(min=1, help="How many examples are timed at once.")] = 32,
+    format_: Annotated[Format, typer.Option("--format", help="text or json.")] = "text",
+) -> None:
+    """Tell what a model's zeros save: its costs as it is, and those without the units that it can do without.
+
+    Weights and zeros are of its parameters; multiply-adds those of one example; the time is the least of several
+    forwards of a batch of random inputs, on this machine, where both are timed in turn.
+    """
+    model, spec, _ = loaded(source, weights, "sparsity")
+    from regspec.modules.shrinking.costs import costs_of
+    from regspec.modules.shrinking.shrinking import shrink as shrunk_of
+
+    shrunk = shrunk_of(model, spec)
+    before, after = costs_of([model.eval(), shrunk.build()], spec, batch)
+    units = dict(zip(("before", "after"), shrunk.report.units, strict=True))
+    if format_ == "json":
+        told = {when: {"units": units[when], **each.as_dict()} for when, each in (("before", before), ("after", after))}
+        typer.echo(json.dumps({"batch": batch, **told}, indent=1))
+        return
+    from regspec.cli.tables import print_costs
+
+    print_costs(units, before, after, batch)
+
+
 def loaded(source: Path, weights: Path | None, command: str) -> tuple[nn.Module, ModelSpec, Run | None]:
     """The model of a run, of a port's folder, or of a spec with weights. Raises `RegspecError`."""
     no_input(source, command)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from rich.box import SIMPLE_HEAD
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from regspec.graph.families import Family
     from regspec.keras.verification.verifying import Verification
     from regspec.modules.regularizing import Selected
+    from regspec.modules.shrinking.costs import Costs
 
 
 def print_summary(summary: Summary) -> None:
@@ -39,6 +40,25 @@ def print_summary(summary: Summary) -> None:
     console = Console(width=None if sys.stdout.isatty() else 240)
     console.print(table)
     console.print(summary.totals, highlight=False)
+
+
+def print_costs(units: Mapping[str, int], before: Costs, after: Costs, batch: int) -> None:
+    """Prints what a model costs, and what is left of that without units that it can do without."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("", "as it is", "without zero units", "left"):
+        table.add_column(name, justify="right" if name else "left")
+    rows: dict[str, tuple[float, float]] = {
+        "units": (units["before"], units["after"]),
+        "weights": (before.weights, after.weights),
+        "zeros among them": (before.zeros, after.zeros),
+        "multiply-adds": (before.multiply_adds, after.multiply_adds),
+        "bytes": (before.bytes, after.bytes),
+        f"ms a batch of {batch}": (1000 * before.seconds, 1000 * after.seconds),
+    }
+    for name, pair in rows.items():
+        one, other = (f"{each:,}" if isinstance(each, int) else f"{each:.3g}" for each in pair)
+        table.add_row(name, one, other, f"{100 * pair[1] / pair[0]:.0f} %" if pair[0] else "")
+    Console(width=None if sys.stdout.isatty() else 240).print(table)
 
 
 def print_families(families: Sequence[Family]) -> None:
