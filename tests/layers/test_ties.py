@@ -18,6 +18,7 @@ from regspec.layers import KINDS
 from regspec.layers import Layer as Kind
 from regspec.layers.ties import Tie
 from regspec.modules.shrinking.arrays import dense, grouped, held_in
+from regspec.modules.shrinking.shrinking import shrink
 from regspec.targets.torch.program import program_of
 
 from .rows import ROWS, Row
@@ -105,18 +106,18 @@ def check_only(layer: Layer, tie: Tie, unit: int, before: list[Any], after: list
         assert np.allclose(one[rest], other[rest], atol=1e-5, equal_nan=True), (layer.call.node.kind, tie)
 
 
-def cases() -> Iterator[Any]:
-    """The rows of kinds that say what their units are; in the gate two of each kind."""
+def cases(most: int) -> Iterator[Any]:
+    """The rows of kinds that say what their units are; in the gate so many of each kind."""
     counts = Counter[str]()
     for index, row in enumerate(ROWS):
         cls = KINDS[row.kind]
         if (cls.ties, cls.ties_to) != (Kind.ties, Kind.ties_to) and not row.is_random:
             counts[row.kind] += 1
-            marks = pytest.mark.everything if counts[row.kind] > 2 else ()
+            marks = pytest.mark.everything if counts[row.kind] > most else ()
             yield pytest.param(index, id=row.id, marks=marks)
 
 
-@pytest.mark.parametrize("index", [*cases()])
+@pytest.mark.parametrize("index", [*cases(2)])
 def test_a_unit_hangs_on_what_it_is_tied_to(index: int) -> None:
     row = ROWS[index]
     layer = Layer(row)
@@ -143,3 +144,16 @@ def test_a_unit_hangs_on_what_it_is_tied_to(index: int) -> None:
             layer.set_slices({*layer.held}, tie, unit, None)
             check_only(layer, tie, unit, before, layer.outputs(layer.xs))
             layer.model.load_state_dict(state)
+
+
+@pytest.mark.parametrize("index", [*cases(1)])
+def test_a_lone_layer_is_shrunk(index: int) -> None:
+    """Its inputs and outputs stay; what lies inside may go, where its weights are zero."""
+    layer = Layer(ROWS[index])
+    for tie in layer.ties:
+        if not any(isinstance(place.of, int) for place in tie.places):
+            layer.set_slices({*layer.held}, tie, 0, 0.0)
+    shrunk = shrink(layer.model, layer.spec, inputs=layer.xs)
+    inner = [tie for tie in layer.ties if not any(isinstance(place.of, int) for place in tie.places)]
+    changes = [each for each in shrunk.report.changes if each.before != each.after]
+    assert len(changes) == sum(tie.size > 1 and not tie.stays for tie in inner)

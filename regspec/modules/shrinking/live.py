@@ -101,9 +101,11 @@ class Live:
                 (number, place) for number, tie in enumerate(ties) for place in tie.places if place.of == weight.name
             ]
             letters = weight.pattern.keras
-            targets = tuple(each for each in own if letters[each[1].axis][0] == "o")
-            if targets and any(letter[0] == "i" for letter in letters):
-                sources = tuple(each for each in own if letters[each[1].axis][0] == "i")
+            is_factor = any(weight.name in tie.factors for tie in ties)
+            if own and {"i", "o"} <= {letter[0] for letter in letters} and not is_factor:
+                sources, targets = (
+                    tuple(each for each in own if letters[each[1].axis][0] == side) for side in ("i", "o")
+                )
                 yield Link(weight.name, array != 0, sources, targets)
 
     def _masked(self, call: Call, link: Link, masks: Mapping[int, Flags], along: Sequence[tuple[int, Place]]) -> Flags:

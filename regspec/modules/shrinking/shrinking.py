@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -58,7 +58,13 @@ class Shrunk:
         return model.eval()
 
 
-def shrink(model: nn.Module, spec: AnySpec | None = None, *, keep: float | None = None) -> Shrunk:
+def shrink(
+    model: nn.Module,
+    spec: AnySpec | None = None,
+    *,
+    keep: float | None = None,
+    inputs: Sequence[Tensor] | None = None,
+) -> Shrunk:
     """A smaller model that gives the same in evaluation: without units that are constant, or that nothing takes.
 
     Units are channels, features and heads. One that is zero by all slices that make it goes, and so does one whose
@@ -71,9 +77,12 @@ def shrink(model: nn.Module, spec: AnySpec | None = None, *, keep: float | None 
         spec: What it was built of, where the model does not know that, as one that was unpickled does not.
         keep: The largest share of each layer's units that is left, those of the largest norms; units that the outputs
             can do without alone, when absent. The outputs change then, and training goes on from it.
+        inputs: What the model is run on once, to read what constant units are, and to compare the outputs; random
+            numbers when absent.
 
     Raises:
-        RegspecError: where the model was not built of a spec that has a text, or a layer in another file would change.
+        RegspecError: where the model was not built of a spec that has a text, a layer in another file would change, or
+            the model can't be run.
 
     Example:
         >>> import regspec, torch
@@ -86,7 +95,7 @@ def shrink(model: nn.Module, spec: AnySpec | None = None, *, keep: float | None 
     if keep is not None and not 0 < keep <= 1:
         raise RegspecError(Problem(f"keep is a share above 0 and up to 1, and not {keep}"))
     own = _spec_of(model) if spec is None else load(spec)
-    xs = _probe(model, own)
+    xs = _probe(model, own) if inputs is None else [*inputs]
     live = looked_at(model, own, xs)
     choice = unchanged(live)
     if keep is not None:
@@ -102,7 +111,9 @@ def looked_at(model: nn.Module, spec: ModelSpec, xs: list[Tensor] | None = None)
         raise RegspecError(Problem(f"the model has no '{missing[0]}', which its spec has", "give the spec it is of"))
     units = units_of(graph)
     groups = groups_in(units)
-    arrays = {key: dense(each.array(state), groups.get(key, 1)) for key, each in held.items() if each.weight.shape}
+    arrays = {
+        key: dense(each.array(state), groups.get(key, 1)) for key, each in held.items() if each.weight.shape is not None
+    }
     return Live(units, arrays, _values(model, units, _probe(model, spec) if xs is None else xs))
 
 
@@ -139,6 +150,11 @@ def _run(model: nn.Module, xs: list[Tensor]) -> Any:
     try:
         with torch.no_grad():
             return model(*xs)
+    except (RuntimeError, IndexError, ValueError) as error:
+        what = f"the model can't be run: {str(error).splitlines()[0]}"
+        raise RegspecError(
+            Problem(what, "give it inputs that it can take: regspec.shrink(model, inputs=[x])")
+        ) from None
     finally:
         for part, mode in modes.items():
             part.training = mode
@@ -181,7 +197,8 @@ def _report(
 ) -> ShrinkReport:
     before, after = (sum(each.numel() for each in tensors.values()) for tensors in (state, weights))
     terms = [term for call in live.units.calls for term in call.node.resolved.terms if not term.is_activity]
-    notes = [SIZED] if any(term.regularizer.reads_units for term in terms) else []
+    is_smaller = any(each.before != each.after for each in changes_in(left))
+    notes = [SIZED] if is_smaller and any(term.regularizer.reads_units for term in terms) else []
     return ShrinkReport(changes_in(left), (before, after), left.folded, stays, None, tuple(notes))
 
 
@@ -199,5 +216,6 @@ def _compared(model: nn.Module, shrunk: Shrunk, xs: list[Tensor]) -> Shrunk:
 
 def _tensors(outputs: Any) -> list[Tensor]:
     if isinstance(outputs, Mapping):
-        return [*outputs.values()]
-    return [*outputs] if isinstance(outputs, (tuple, list)) else [outputs]
+        outputs = [*outputs.values()]
+    tensors = [*outputs] if isinstance(outputs, (tuple, list)) else [outputs]
+    return [each.detach() for each in tensors]  # a parameter may be an output
