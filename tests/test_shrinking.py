@@ -378,6 +378,34 @@ def test_what_is_coupled_is_kept_together() -> None:
     assert torch.equal(weights["d.weight"], model.d.weight[[1, 3]])
 
 
+def test_units_are_weighed_by_what_the_loss_loses() -> None:
+    """Of units of one norm those are left that the next layer takes most of."""
+    model = regspec.build({"inputs": {"x": {"shape": [4]}}, "layers": [{"Dense": 5}, {"Dense": 1}]}, seed=0)
+    with torch.no_grad():
+        model.dense.weight.copy_(model.dense.weight[:1].expand(5, -1).clone())
+        model.dense_1.weight.copy_(torch.tensor([[0.1, 3.0, 0.2, 2.0, 1.0]]))
+    losses = (model(torch.randn(3, 4)).square().mean() for _ in range(2))
+    shrunk = regspec.shrink(model, keep=0.6, losses=losses)
+    assert shrunk.weights["dense_1.weight"].tolist() == [[3.0, 2.0, 1.0]]
+    assert model.dense.weight.grad is None
+
+
+def test_a_run_is_shrunk_by_its_losses(tmp_path: Path) -> None:
+    spec = {"inputs": {"x": {"shape": [4]}}, "layers": [{"Dense": 6}, {"Dense": 3}]}
+    regspec.train(spec, "iris", epochs=1, folder=tmp_path / "run", quiet=True)
+    told = command(
+        "shrink", str(tmp_path / "run"), "-o", str(tmp_path / "small"), "--keep", "0.5", "--by", "loss"
+    ).stdout
+    assert "before: " in told
+    assert "after: " in told
+    assert (
+        "--by norm"
+        in command(
+            *("shrink", str(tmp_path / "small"), "-o", str(tmp_path / "x"), "--keep", "0.5", "--by", "loss")
+        ).stderr
+    )
+
+
 def test_what_is_refused() -> None:
     with pytest.raises(regspec.RegspecError, match=r"takes what regspec.build made"):
         regspec.shrink(nn.Linear(3, 2))

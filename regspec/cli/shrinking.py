@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from regspec.specs.model import ModelSpec
     from regspec.training.runs.trained import Run
+
+BATCHES = 64  # by which units are weighed
 
 Source = Annotated[
     Path,
@@ -40,10 +43,17 @@ def shrink(
     keep: Annotated[
         float | None,
         typer.Option(
-            help="The largest share of a layer's units that is left, those of the largest norms; the outputs change.",
+            help="The largest share of a layer's units that is left, those that weigh most; the outputs change.",
             show_default=False,
         ),
     ] = None,
+    by: Annotated[
+        Literal["norm", "loss"],
+        typer.Option(
+            help="What weighs units, with --keep: the norms of what makes them; or of a run, how much the loss of what "
+            "it was trained on would change without them."
+        ),
+    ] = "norm",
     format_: Annotated[Format, typer.Option("--format", help="text or json.")] = "text",
     force: Force = False,
 ) -> None:
@@ -58,7 +68,11 @@ def shrink(
     from regspec.targets.source import source as source_of
     from regspec.training.runs.folder import as_safetensors
 
-    shrunk = shrunk_of(model, spec, keep=keep)
+    is_by_loss = by == "loss" and keep is not None
+    if is_by_loss and run is None:
+        raise RegspecError(Problem("has no data to weigh units by", "--by norm does without", str(source)))
+    losses = islice(run.losses(), BATCHES) if is_by_loss and run is not None else None
+    shrunk = shrunk_of(model, spec, keep=keep, losses=losses)
     contents: dict[str, str | bytes] = {
         "spec.yaml": shrunk.text,
         "model.py": source_of(shrunk.spec),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,9 +15,9 @@ from regspec.graph.units import Call, Units, units_of
 from regspec.modules.building import build, graph_behind
 from regspec.modules.features import features, place_of
 from regspec.modules.inputs import forms_of, inputs_of
-from regspec.modules.shrinking.arrays import Array, as_numpy, dense, groups_in, held_in
+from regspec.modules.shrinking.arrays import Array, Key, as_numpy, dense, groups_in, held_in
 from regspec.modules.shrinking.choosing import Choice, unchanged
-from regspec.modules.shrinking.keeping import kept_share
+from regspec.modules.shrinking.keeping import changes_of, kept_share, norms_of
 from regspec.modules.shrinking.live import Live
 from regspec.modules.shrinking.report import ShrinkReport, changes_in, reasons
 from regspec.modules.shrinking.slicing import Sliced, sliced
@@ -63,6 +63,7 @@ def shrink(
     spec: AnySpec | None = None,
     *,
     keep: float | None = None,
+    losses: Iterable[Tensor] | None = None,
     inputs: Sequence[Tensor] | None = None,
 ) -> Shrunk:
     """A smaller model that gives the same in evaluation: without units that are constant, or that nothing takes.
@@ -75,8 +76,10 @@ def shrink(
     Args:
         model: What `regspec.build` made, with its weights; on any device.
         spec: What it was built of, where the model does not know that, as one that was unpickled does not.
-        keep: The largest share of each layer's units that is left, those of the largest norms; units that the outputs
-            can do without alone, when absent. The outputs change then, and training goes on from it.
+        keep: The largest share of each layer's units that is left, those that weigh most; units that the outputs can do
+            without alone, when absent. The outputs change then, and training goes on from it.
+        losses: Of batches, as ``(criterion(model(x), y) for x, y in batches)``: units are weighed by how much these
+            would change without them, to first order; by the norms of the slices that make them, when absent.
         inputs: What the model is run on once, to read what constant units are, and to compare the outputs; random
             numbers when absent.
 
@@ -99,7 +102,8 @@ def shrink(
     live = looked_at(model, own, xs)
     choice = unchanged(live)
     if keep is not None:
-        return made_without(model, own, live, kept_share(live, choice, keep))
+        weighed = norms_of(live) if losses is None else changes_of(live, _gradients(model, own, losses))
+        return made_without(model, own, live, kept_share(live, choice, keep, weighed))
     return _compared(model, made_without(model, own, live, choice), xs)
 
 
@@ -124,6 +128,18 @@ def made_without(model: nn.Module, spec: ModelSpec, live: Live, choice: Choice) 
     state = model.state_dict()
     weights = _state(smaller, left, state)
     return Shrunk(smaller, weights, _report(live, left, reasons(live, choice), state, weights))
+
+
+def _gradients(model: nn.Module, spec: ModelSpec, losses: Iterable[Tensor]) -> Iterator[dict[Key, Array]]:
+    """The gradients of a model's weights by each loss, as Keras has their axes."""
+    graph = graph_of(spec)
+    groups, held = groups_in(units_of(graph)), held_in(program_of(graph))
+    parameters = {name: each for name, each in model.named_parameters() if each.requires_grad}
+    for loss in losses:
+        made = torch.autograd.grad(loss, [*parameters.values()], allow_unused=True)
+        known = {name: each for name, each in zip(parameters, made, strict=True) if each is not None}
+        found = {key: each for key, each in held.items() if all(name in known for name in each.names)}
+        yield {key: dense(each.array(known), groups.get(key, 1)) for key, each in found.items()}
 
 
 def _probe(model: nn.Module, spec: ModelSpec) -> list[Tensor]:
