@@ -340,6 +340,41 @@ def test_a_number_that_all_uses_have_is_written_in_the_block() -> None:
     assert "parameters" not in shrunk.text.split("blocks:")[1]
 
 
+def test_a_block_in_a_file_is_written_into_the_spec(tmp_path: Path) -> None:
+    inner = """
+        regspec: 1
+        parameters: {inner: 5, width: 6}
+        inputs: {x: {shape: [null]}}
+        blocks:
+          scaled: {layers: [Dense: {name: s, units: 6}]}
+        layers:
+          - Dense: {name: up, units: $inner, activation: relu}
+          - Dense: {name: down, units: $width}
+          - scaled
+          - Add: {inputs: [scaled, x]}
+    """
+    (tmp_path / "inner.yaml").write_text(inner.replace("[null]", "[6]"))
+    (tmp_path / "net.yaml").write_text("""
+        regspec: 1
+        inputs: {x: {shape: [6]}}
+        blocks: {wide: {file: inner.yaml}}
+        layers: [wide: {repeat: 2}, wide: {inner: 4}, Dense: 2]
+    """)
+    model = regspec.build(tmp_path / "net.yaml", seed=0).eval()
+    state = model.state_dict()
+    state["wide.1.up.weight"][:3] = 0
+    model.load_state_dict(state)
+    shrunk = regspec.shrink(model)
+    assert "wide: {name: wide, repeat: {inner: [5, 2]}}" in shrunk.text
+    assert "file" not in shrunk.text
+    check_same(model, shrunk, shrunk.spec)
+    (tmp_path / "inner.yaml").write_text(
+        f"{inner.replace('[null]', '[6]')}    regularizers: [{{kinds: Dense, kernel: l2}}]"
+    )
+    with pytest.raises(regspec.RegspecError, match="the rules of block 'wide' can't be written"):
+        regspec.shrink(regspec.build(tmp_path / "net.yaml", seed=0))
+
+
 def test_penalties_are_those_of_what_is_left() -> None:
     model = regspec.build(regspec.loads(BLOCKS), seed=0)
     with torch.no_grad():

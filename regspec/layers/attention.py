@@ -17,7 +17,7 @@ from regspec.language.regularizers import Regularizer, RegularizerField
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Layer, Weight
 from regspec.layers.slots import BiasSlot, KernelSlot
-from regspec.layers.ties import Path, Place, Tie, Ties
+from regspec.layers.ties import FieldPath, Place, Tie, Ties
 
 
 class Attending(Layer):
@@ -226,7 +226,9 @@ class Projected(KernelSlot, BiasSlot, Attending):
             ties.append(Tie(shape[2], made, self.output_field))
         return Ties((*ties, *self.head_ties(weights)))
 
-    output_field: ClassVar[Path] = ()  # what says how many units its output has, if that need not be as many as before
+    output_field: ClassVar[
+        FieldPath
+    ] = ()  # what says how many units its output has, if that need not be as many as before
 
     def head_ties(self, names: Collection[str]) -> tuple[Tie, ...]:
         """The ties of what lies between the projections."""

@@ -23,7 +23,7 @@ from regspec.layers.following import order_of_product
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Weight
 from regspec.layers.slots import BiasSlot, KernelSlot
-from regspec.layers.ties import Fold, Path, Place, Tie, Ties, others
+from regspec.layers.ties import FieldPath, Fold, Place, Tie, Ties, others
 
 ROUNDS_INPUTS: Any = Field(
     False,
@@ -195,7 +195,7 @@ class EinsumDense(KernelSlot, Activated):
             places += [Place("bias", letters.index(name) - first)] if name in (self.bias_axes or "") else []
             places += [Place(~0, order[made.index(name)])] if name in made and not stays[name] else []
             counted = letters.index(name) - (made[0] == letters[0]) if name in letters else 0
-            field: Path = () if name in given else ("output_shape", counted)
+            field: FieldPath = () if name in given else ("output_shape", counted)
             ties.append(Tie(size, tuple(places), field, stays=stays.get(name, "")))
         return Ties(tuple(ties))
 

@@ -29,7 +29,7 @@ from regspec.layers.cells import (
 )
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Layer, Weight
-from regspec.layers.ties import Fold, Path, Place, Tie, Ties
+from regspec.layers.ties import FieldPath, Fold, Place, Tie, Ties
 
 
 class Recurrent(Layer):
@@ -224,7 +224,12 @@ class Chain(Recurrent):
         )
 
     def owned_ties(
-        self, x: Symbol, output: Place, states: Sequence[tuple[Place, ...]] = (), owner: Names = (), within: Path = ()
+        self,
+        x: Symbol,
+        output: Place,
+        states: Sequence[tuple[Place, ...]] = (),
+        owner: Names = (),
+        within: FieldPath = (),
     ) -> Ties | None:
         """Its ties, with the places of its output and of each of its states, in the layer of a path in the owner."""
         if self.stateful:
@@ -250,7 +255,7 @@ class Chain(Recurrent):
         assert made is not None  # of the last cell
         return Ties((*ties, replace(made, places=(*made.places, output))), tuple(folds[:1]))
 
-    def cell_field(self, index: int, path: Names) -> Path:
+    def cell_field(self, index: int, path: Names) -> FieldPath:
         """The field with the number of units of a cell; none where that is in a stack in a stack."""
         return ("units",)
 
@@ -300,7 +305,7 @@ class RNN(Chain):
     def cells(self) -> tuple[tuple[Names, Cell], ...]:
         return stacked(self.cell)
 
-    def cell_field(self, index: int, path: Names) -> Path:
+    def cell_field(self, index: int, path: Names) -> FieldPath:
         stack = (index, "*") if path else ("*",)
         return ("cell", *stack, "units") if len(path) < 2 else ()
 

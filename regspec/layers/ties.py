@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from regspec.code.shapes import Symbol
 from regspec.language.activations import ActivationFunction
 
-Path = tuple[str | int, ...]  # to what a field says: ("units",), ("target_shape", 2), ("layer", "units")
+FieldPath = tuple[str | int, ...]  # to what a field says: ("units",), ("target_shape", 2), ("layer", "units")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Tie:
 
     size: int
     places: tuple[Place, ...]
-    field: Path = ()  # what says how many there are
+    field: FieldPath = ()  # what says how many there are
     each: int = 1  # what that counts of each unit
     stays: str = ""  # why none of them may go
     factors: tuple[str, ...] = ()  # weights that multiply a unit, which is cut where all of its slice is zero
@@ -65,7 +65,7 @@ class Fold:
 
     kernel: str
     bias: str
-    field: Path | None = ("use_bias",)  # what says that there is a bias, which it may begin to do
+    field: FieldPath | None = ("use_bias",)  # what says that there is a bias, which it may begin to do
     is_last: bool = False  # whether nothing follows the bias in the layer
 
 
@@ -76,7 +76,7 @@ class Ties:
     ties: tuple[Tie, ...]
     folds: tuple[Fold, ...] = ()
     grouped: Mapping[str, int] = field(default_factory=dict)  # kernels of groups, and how many groups they have
-    groups: Path = ()  # the field that says how many
+    groups: FieldPath = ()  # the field that says how many
     shift: str = ""  # a weight that is subtracted from the units, and so can take what is added to them before
     why_not: str = ""  # why a constant input can't be added to a bias
 
@@ -139,7 +139,7 @@ def beside_steps(ties: Ties) -> Ties:
         places = (place if isinstance(place.of, str) else replace(place, axis=place.axis + 1) for place in tie.places)
         return replace(tie, places=tuple(places), field=inside(tie.field))
 
-    def inside(path: Path) -> Path:
+    def inside(path: FieldPath) -> FieldPath:
         return ("layer", "*", *path) if path else ()
 
     folds = (replace(fold, field=fold.field and inside(fold.field)) for fold in ties.folds)

@@ -84,8 +84,8 @@ def shrink(
             numbers when absent.
 
     Raises:
-        RegspecError: where the model was not built of a spec that has a text, a layer in another file would change, or
-            the model can't be run.
+        RegspecError: where the model was not built of a spec that has a text, where a block in a file of its own has
+            rules, or where the model can't be run.
 
     Example:
         >>> import regspec, torch

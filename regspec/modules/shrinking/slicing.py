@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from regspec.graph.units import Call, indices
-from regspec.layers.ties import Fold, Path
+from regspec.layers.ties import FieldPath, Fold
 from regspec.modules.shrinking.arrays import Array, Key, grouped
 from regspec.modules.shrinking.choosing import Choice, dropped_parts, fold_of, ids_at
 from regspec.modules.shrinking.live import Live, Numbers
 
-Changes = dict[Path, tuple[Any, Any]]  # what a field says, and what it says then
+Changes = dict[FieldPath, tuple[Any, Any]]  # what a field says, and what it says then
 
 
 @dataclass

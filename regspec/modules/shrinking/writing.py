@@ -12,18 +12,20 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from regspec.graph.loading import loads
 from regspec.language.forms import spread
 from regspec.layers import Layer, find_kind
-from regspec.layers.ties import Path
+from regspec.layers.ties import FieldPath
+from regspec.modules.shrinking.inlining import apart, inline
 from regspec.specs.model import BlockUse, Body, LayerUse, ModelSpec
 from regspec.text.problems import Problem, RegspecError
 from regspec.views.formatting import formatted
 from regspec.views.formatting.changing import changed
 
-Changes = Mapping[Path, tuple[Any, Any]]
+Changes = Mapping[FieldPath, tuple[Any, Any]]
 Column = list[Any]  # a value for each time that a body stands in the network
 
 
@@ -40,7 +42,7 @@ def resized(spec: ModelSpec, fields: Mapping[str, Changes]) -> ModelSpec:
     """The spec with other values in the fields of layers, by the layers' paths.
 
     Raises:
-        RegspecError: where the spec was not made from a text, or such a layer is in another file.
+        RegspecError: where the spec was not made from a text, or a block in a file can't be written into it.
     """
     origin = spec.body.origin
     if origin is None:
@@ -48,7 +50,8 @@ def resized(spec: ModelSpec, fields: Mapping[str, Changes]) -> ModelSpec:
     again = loads(formatted(origin.document), origin.document.path, parameters=spec.given)
     assert again.body.origin is not None
     document = again.body.origin.document
-    data = _apart(document.data)
+    data = apart(document.data)
+    inline(data, Path(document.path))
     data["name"] = spec.name
     if spec.dtype != again.dtype:
         data["dtype"] = spec.dtype
@@ -56,13 +59,6 @@ def resized(spec: ModelSpec, fields: Mapping[str, Changes]) -> ModelSpec:
         data["parameters"][name] = value
     _Text(data, fields).write(again.body)
     return loads(changed(document, without_unused(document.data, data)))
-
-
-def _apart(value: Any) -> Any:
-    """Plain data in which no part is another's too, as aliases make it."""
-    if isinstance(value, dict):
-        return {key: _apart(each) for key, each in value.items()}
-    return [*map(_apart, value)] if isinstance(value, list) else value
 
 
 @dataclass
@@ -93,11 +89,6 @@ class _Text:
 
     def _body(self, place: Place, block: str | None) -> None:
         """Puts the values into the layers of a body, and makes those parameters of the block that differ."""
-        if "layers" not in place.data:
-            if any(path.startswith(prefix) for path in self.fields for prefix in place.prefixes):
-                hint = f"write its layers into the spec, in place of file: {place.data.get('file')}"
-                raise RegspecError(Problem(f"the block '{block}' is in a file of its own, and can't be shrunk", hint))
-            return
         for index, entries in enumerate(zip(*(body.entries for body in place.bodies), strict=True)):
             first = entries[0]
             if isinstance(first, LayerUse):
@@ -114,7 +105,7 @@ class _Text:
                 written = _fields(place.data["layers"], index, self.data.get("blocks") or {})
                 self._put(written, columns, place, block, first.name)
 
-    def _of_use(self, uses: Sequence[BlockUse], place: Place) -> Iterator[tuple[Path, Column]]:
+    def _of_use(self, uses: Sequence[BlockUse], place: Place) -> Iterator[tuple[FieldPath, Column]]:
         """The parameters that a use of a block gives from now on: of each copy, where it is repeated."""
         for name, values in self.given.get(uses[0].block, {}).items():
             column = [
@@ -127,7 +118,7 @@ class _Text:
                 yield (name,), [each[0] for each in column]
 
     def _put(
-        self, written: dict[Any, Any], columns: Mapping[Path, Column], place: Place, block: str | None, entry: str
+        self, written: dict[Any, Any], columns: Mapping[FieldPath, Column], place: Place, block: str | None, entry: str
     ) -> None:
         """Puts columns into the fields of an entry."""
         for path, column in columns.items():
@@ -187,10 +178,10 @@ def _paths(use: BlockUse) -> list[str]:
     return [f"{use.name}.{index}" for index in range(len(use.copies))] if use.is_repeated else [use.name]
 
 
-def _columns(layers: Sequence[Layer], changes: Sequence[Changes]) -> Iterator[tuple[Path, Column]]:
+def _columns(layers: Sequence[Layer], changes: Sequence[Changes]) -> Iterator[tuple[FieldPath, Column]]:
     """The values of the fields that change anywhere, for each time that the layer stands in the network."""
     paths = dict.fromkeys(path for each in changes for path, (before, after) in each.items() if before != after)
-    whole: dict[Path, list[Path]] = {}
+    whole: dict[FieldPath, list[FieldPath]] = {}
     for path in paths:
         whole.setdefault(path[:-1] if isinstance(path[-1], int) else path, []).append(path)
     for path, parts in whole.items():
@@ -205,7 +196,7 @@ def _columns(layers: Sequence[Layer], changes: Sequence[Changes]) -> Iterator[tu
         yield path, column
 
 
-def _said(layer: Any, path: Path) -> Any:
+def _said(layer: Any, path: FieldPath) -> Any:
     """What a layer says in a field, as plain data."""
     value = layer
     for step in path:
@@ -230,7 +221,7 @@ def _fields(layers: list[Any], index: int, blocks: Mapping[str, Any]) -> dict[st
     return fields
 
 
-def _set(written: dict[str, Any], path: Path, value: Any) -> None:
+def _set(written: dict[str, Any], path: FieldPath, value: Any) -> None:
     """Puts a value at a path into fields; ``*`` is what the one kind at a place says, in whatever form."""
     holder: Any = written
     key: Any = path[0]
@@ -252,7 +243,7 @@ def without_unused(before: Mapping[str, Any], data: dict[str, Any]) -> dict[str,
     """The spec without parameters that something in it named before, and nothing names any more."""
     blocks = data.get("blocks") or {}
     for name, block in blocks.items():
-        gone = _unused(block, before["blocks"][name])
+        gone = _unused(block, (before.get("blocks") or {}).get(name, {}))
         for each in gone:
             del block["parameters"][each]
         for entry in (each for body in (data, *blocks.values()) for each in body.get("layers") or ()):
