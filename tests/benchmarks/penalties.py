@@ -83,6 +83,13 @@ def weights() -> Iterator[Figure]:
             parameter.grad = torch.zeros_like(parameter)
     plain, loop, route = medians([kernels.optimizer.step, kernels.loop, bound.optimizer.step], rounds=21)
     yield Figure("the same, what the gradient route adds to a step / the loop", route - plain, loop, 0.15)
+    shrunk = Kernels()
+    adams = [torch.optim.Adam(each.parameters, lr=1e-9) for each in (kernels, shrunk)]
+    regspec.bind(shrunk.model, adams[1], l1="proximal")
+    for parameter in shrunk.parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    plain, proximal = medians([each.step for each in adams], rounds=9)
+    yield Figure("the same, a step of Adam with the proximal route of L1 / without", proximal, plain, 1.15)
 
 
 # -- training steps ----------------------------------------------------------------------------------------------------
