@@ -18,7 +18,6 @@ from regspec.language.forms import spread
 from regspec.language.initializers import initializer_of
 from regspec.language.serialized import is_serialized
 from regspec.layers import find_kind
-from regspec.layers.cells import CELLS
 from regspec.layers.layer import Layer, Placement
 from regspec.layers.nested import inner_form
 from regspec.text.faults import UNKNOWN, Origin, shown
@@ -258,6 +257,8 @@ def _inner(value: Any, origin: Origin, notes: list[Problem], problems: list[Prob
     fields = accepted(name, fields, here, problems)
     if fields is UNKNOWN:
         return UNKNOWN
+    from regspec.layers.cells import CELLS  # which few specs need
+
     cls = CELLS.get(kind) or find_kind(kind)
     if cls is not None and cls.main in WRAPPED:
         fields = spread(fields, cls.main)
