@@ -99,8 +99,10 @@ def said_by(name: str) -> dict[str, str]:
 def field_of(cls: type[BaseModel], name: str, others: Iterable[str]) -> str:
     """The field of a class that a name of others means, which is none of its ``others``; else the name itself."""
     own = FIELDS.get(name)
+    if own is None:
+        return name
     is_other = own in cls.model_fields and name not in cls.model_fields and own not in others
-    return own if own is not None and is_other else name
+    return own if is_other else name
 
 
 def takes_value(written: str) -> bool:
