@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 import regspec
-from regspec.keras.dialect import Dialect
+from regspec.keras.configs.dialect import Dialect
+from regspec.keras.configs.notes import Notes
+from regspec.keras.configs.values import UnportedError
 from regspec.keras.formats import reading
-from regspec.keras.layers import layer_of
-from regspec.keras.notes import Notes
 from regspec.keras.older import keras2
-from regspec.keras.values import UnportedError
+from regspec.keras.reading.layers import layer_of
 
 from .layers.specs import outputs_of
 

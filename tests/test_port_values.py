@@ -13,7 +13,7 @@ import torch
 from keras import layers
 
 import regspec
-from regspec.keras.values import FAMILIES, UnportedError, spec_form
+from regspec.keras.configs.values import FAMILIES, UnportedError, spec_form
 from regspec.language.regularizers import REGULARIZERS
 from regspec.layers.kinds import KINDS
 

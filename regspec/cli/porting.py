@@ -91,8 +91,8 @@ def port(
     port is written.
     """
     with needing("port", "keras"):
-        from regspec.keras.porting import contents, report_of
-        from regspec.keras.porting import port as ported
+        from regspec.keras.porting.porting import contents, report_of
+        from regspec.keras.porting.porting import port as ported
     options: dict[str, Any] = {
         "weights": weights,
         "activity_reduction": activity_reduction,

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from regspec.keras.arrays import ArrayFile
+from regspec.keras.arrays.files import ArrayFile
 from regspec.keras.formats import hdf5
 from regspec.keras.formats.archive import Archive
 from regspec.keras.formats.envelopes import check

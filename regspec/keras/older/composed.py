@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from regspec.keras.arrays import ArrayFile
-from regspec.keras.values import Item, UnportedError
+from regspec.keras.arrays.files import ArrayFile
+from regspec.keras.configs.values import Item, UnportedError
 
 SHAPE = [None, None]  # of their input: examples, features
 OF_WEIGHTS = ("kernel_initializer", "kernel_regularizer", "kernel_constraint")

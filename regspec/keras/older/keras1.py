@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from regspec.keras import quirks
-from regspec.keras.dialect import Dialect
-from regspec.keras.notes import Notes
+from regspec.keras.configs import quirks
+from regspec.keras.configs.dialect import Dialect
+from regspec.keras.configs.notes import Notes
+from regspec.keras.configs.values import Item, UnportedError
 from regspec.keras.older.keras2 import with_names
-from regspec.keras.values import Item, UnportedError
 
 CLASSES = {
     "Convolution1D": "Conv1D",

@@ -15,10 +15,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from regspec.keras.arrays import ArrayFile, damaged
-from regspec.keras.dialect import Dialect
-from regspec.keras.groups import groups_of
-from regspec.keras.models import name_of
+from regspec.keras.arrays.files import ArrayFile, damaged
+from regspec.keras.arrays.groups import groups_of
+from regspec.keras.configs.dialect import Dialect
+from regspec.keras.configs.models import name_of
 from regspec.keras.older.graphs import is_model
 
 Array = NDArray[Any]

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from regspec.code.expressions import Itself
 from regspec.graph.network import Graph
-from regspec.keras import weights
-from regspec.keras.arrays import ArrayFile
-from regspec.keras.dialect import Dialect
+from regspec.keras.arrays import matching
+from regspec.keras.arrays.files import ArrayFile
+from regspec.keras.configs.dialect import Dialect
 from regspec.keras.older import legacy
 from regspec.keras.verification.outcomes import Outcome, gradients, input_names, objective, output_factors
 from regspec.keras.verification.rewording import reworded, saved_again
@@ -31,7 +31,7 @@ from regspec.text.problems import first_sentence
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from regspec.keras.ported import Provenance
+    from regspec.keras.porting.ported import Provenance
 
 # Of a forward: outputs, penalties, and the gradients of the trained variables and the inputs.
 _Computed = tuple[list[Any], list[Any], list[Any]]
@@ -200,7 +200,7 @@ class Original:
                 path = Path(folder) / ("model.h5" if self.is_legacy else "model.weights.h5")
                 self.model.save_weights(str(path))
                 with h5py.File(path, "r") as file:
-                    found = weights.parameters_of(program_of(self.graph), self._arrays(ArrayFile(file, path)))
+                    found = matching.parameters_of(program_of(self.graph), self._arrays(ArrayFile(file, path)))
         finally:
             if instead is not None:
                 self.restore(kept)
@@ -250,14 +250,14 @@ class Original:
             layer.call = call
         return found
 
-    def _arrays(self, arrays: ArrayFile) -> dict[weights.WeightPath, NDArray[Any]]:
+    def _arrays(self, arrays: ArrayFile) -> dict[matching.WeightPath, NDArray[Any]]:
         """The arrays of a file that was written just now, as the port reads them."""
         origin = self.provenance
         if origin.generation < 3:
             # which the Keras that has read the file has turned already
             arrays = legacy.Renewed(arrays, saved_again(origin.renewed), Dialect(origin.generation))
-        found = weights.arrays_of(self.graph, origin.model, origin.renewed["config"], arrays)
-        return {**weights.constants_of(origin.model), **found}
+        found = matching.arrays_of(self.graph, origin.model, origin.renewed["config"], arrays)
+        return {**matching.constants_of(origin.model), **found}
 
     def randomize(self) -> None:
         """Gives every weight numbers that no symmetry hides, not far from what it has; variances stay positive."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from regspec.keras.arrays import BFLOAT16
+from regspec.keras.arrays.files import BFLOAT16
 from regspec.keras.formats.folders import file_in
 from regspec.keras.formats.saved_model.checksums import masked
 from regspec.keras.formats.saved_model.protobuf import Message, varint

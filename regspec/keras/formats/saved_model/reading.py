@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from regspec.keras.arrays import ArrayFile, damaged
+from regspec.keras.arrays.files import ArrayFile, damaged
 from regspec.keras.formats.archive import Archive
 from regspec.keras.formats.configs import mapping_in, parsed, string_in
 from regspec.keras.formats.folders import file_in

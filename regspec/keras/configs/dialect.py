@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from regspec.code.shapes import DataFormat, Precision
-from regspec.keras.replacing import Replacements
+from regspec.keras.configs.replacing import Replacements
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regspec.code.axes import Order
-from regspec.keras.arrays import Account
-from regspec.keras.live import LiveModel
-from regspec.keras.models import Model
+from regspec.keras.arrays.files import Account
+from regspec.keras.configs.models import Model
+from regspec.keras.porting.live import LiveModel
 from regspec.specs.model import ModelSpec
 
 if TYPE_CHECKING:

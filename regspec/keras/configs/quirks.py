@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any, TypeAlias
 
-from regspec.keras.dialect import Dialect
-from regspec.keras.notes import Notes
-from regspec.keras.values import UnportedError
+from regspec.keras.configs.dialect import Dialect
+from regspec.keras.configs.notes import Notes
+from regspec.keras.configs.values import UnportedError
 
 Config = dict[str, Any]
 Quirk: TypeAlias = Callable[[Config, Dialect, Notes], Config]

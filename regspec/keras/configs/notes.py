@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from regspec.keras.replacing import Replacement, Replacements
+from regspec.keras.configs.replacing import Replacement, Replacements
 
 
 class Notes:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regspec.keras.notes import Notes
-from regspec.keras.precision import policy_of
-from regspec.keras.values import UnportedError
+from regspec.keras.configs.notes import Notes
+from regspec.keras.configs.precision import policy_of
+from regspec.keras.configs.values import UnportedError
 
 MAIN = {  # the weight of each class that may be quantized, and that may have a low-rank update
     "Dense": "kernel",

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from regspec.keras.kinds import kind_of
-from regspec.keras.layers import layer_of
-from regspec.keras.models import GRAPHS, MODELS, Entry, Model, name_of
-from regspec.keras.modes import note_on_training
-from regspec.keras.nodes import RecordedCall, has_loose_keys, is_said, nested_tensors, ordered, tensors_in
+from regspec.keras.arrays.quantized import ADVICE, is_quantized
+from regspec.keras.configs.kinds import kind_of
+from regspec.keras.configs.models import GRAPHS, MODELS, Entry, Model, name_of
+from regspec.keras.configs.references import names_in
+from regspec.keras.configs.values import UnportedError, is_foreign
 from regspec.keras.older import theano
 from regspec.keras.operations.functions import function_of, is_function, refuse_sizes, short_name
 from regspec.keras.operations.operation import KerasTensor, Operand, Stored
 from regspec.keras.operations.recorded import is_operation, operation_of
 from regspec.keras.operations.tensorflow_rules import ShapeOf, SizeOf, Sizes
-from regspec.keras.quantized import ADVICE, is_quantized
-from regspec.keras.reader import Reader, batch_shape, declared_input, identifier
-from regspec.keras.references import names_in
-from regspec.keras.values import UnportedError, is_foreign
+from regspec.keras.reading.layers import layer_of
+from regspec.keras.reading.modes import note_on_training
+from regspec.keras.reading.nodes import RecordedCall, has_loose_keys, is_said, nested_tensors, ordered, tensors_in
+from regspec.keras.reading.reader import Reader, batch_shape, declared_input, identifier
 from regspec.language.fields import layer_name
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from regspec.graph.network import BlockNode, Graph
-from regspec.keras.kinds import nearest
-from regspec.keras.models import Model
+from regspec.keras.configs.kinds import nearest
+from regspec.keras.configs.models import Model
 from regspec.keras.operations.operation import mixing
 from regspec.keras.operations.rules import RANKS
 from regspec.layers.layer import Layer

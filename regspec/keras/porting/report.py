@@ -13,7 +13,7 @@ from regspec.keras.training.settings import code
 from regspec.views.summary import Summary, error_text, plural, summarize
 
 if TYPE_CHECKING:
-    from regspec.keras.ported import PortedModel, Provenance
+    from regspec.keras.porting.ported import PortedModel, Provenance
     from regspec.keras.verification.verifying import Verification
 
 FORMS = {"JSON": "JSON, a model's config", "SavedModel": "a SavedModel"}  # that are not named by a file's ending

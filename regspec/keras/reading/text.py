@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from regspec.code.shapes import DataFormat
-from regspec.keras.models import Model
-from regspec.keras.values import UnportedError
+from regspec.keras.configs.models import Model
+from regspec.keras.configs.values import UnportedError
 
 PLAIN = re.compile("[A-Za-z_][A-Za-z0-9_]*")  # texts that need no quotes, except a few words
 

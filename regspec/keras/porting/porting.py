@@ -15,30 +15,30 @@ from typing import TYPE_CHECKING, Any, Literal
 from regspec.code.shapes import DataFormat
 from regspec.graph.loading import graph_of, loads
 from regspec.graph.network import Graph
-from regspec.keras import masks, ranks
-from regspec.keras.arrays import Account
+from regspec.keras.arrays.files import Account
+from regspec.keras.arrays.groups import NO_WEIGHTS
+from regspec.keras.arrays.matching import WeightPath, arrays_of, constants_of, parameters_of
+from regspec.keras.arrays.sizes import with_sizes
+from regspec.keras.configs.dialect import Dialect
+from regspec.keras.configs.models import Model, with_configs
+from regspec.keras.configs.notes import Notes
+from regspec.keras.configs.replacing import Replacements
+from regspec.keras.configs.values import UnportedError
 from regspec.keras.conversion.converting import Wanted, converted
-from regspec.keras.dialect import Dialect
-from regspec.keras.distributed import distributed
 from regspec.keras.formats import reading
 from regspec.keras.formats.archive import Archive
-from regspec.keras.groups import NO_WEIGHTS
-from regspec.keras.live import LiveModel, saved
-from regspec.keras.models import Model, with_configs
-from regspec.keras.notes import Notes
 from regspec.keras.older import keras1, keras2, legacy, theano
 from regspec.keras.older.composed import composed
-from regspec.keras.ported import PortedModel, Provenance
-from regspec.keras.reader import Reader
-from regspec.keras.reading import model_of
-from regspec.keras.replacing import Replacements
-from regspec.keras.settings import data_format_of, is_frozen, layers_in, precision_in, reduction_in, settings_of
-from regspec.keras.sizes import with_sizes
-from regspec.keras.states import stored_state
-from regspec.keras.text import text_of
+from regspec.keras.porting.live import LiveModel, saved
+from regspec.keras.porting.ported import PortedModel, Provenance
+from regspec.keras.porting.states import stored_state
+from regspec.keras.reading import masks, ranks
+from regspec.keras.reading.distributed import distributed
+from regspec.keras.reading.reader import Reader
+from regspec.keras.reading.reading import model_of
+from regspec.keras.reading.settings import data_format_of, is_frozen, layers_in, precision_in, reduction_in, settings_of
+from regspec.keras.reading.text import text_of
 from regspec.keras.training.compiled import training_of, training_text
-from regspec.keras.values import UnportedError
-from regspec.keras.weights import WeightPath, arrays_of, constants_of, parameters_of
 from regspec.specs.model import ModelSpec
 from regspec.targets.source import source
 from regspec.targets.torch.program import Program, program_of
@@ -115,7 +115,7 @@ def contents(port: Port) -> dict[str, bytes]:
 
 def report_of(port: Port, verification: Verification | None = None) -> dict[str, bytes]:
     """The report on a port, with what its verification gave, by the name of its file."""
-    from regspec.keras.report import report
+    from regspec.keras.porting.report import report
 
     return {"report.md": sealed(f"{report(port, verification)}\n{COMMENT}".encode())}
 

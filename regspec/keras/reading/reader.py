@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 from itertools import chain, count
 from typing import Any
 
-from regspec.keras.bytecode import CODE
-from regspec.keras.dialect import Dialect
+from regspec.keras.configs.bytecode import CODE
+from regspec.keras.configs.dialect import Dialect
+from regspec.keras.configs.kinds import kind_of
+from regspec.keras.configs.models import MODELS, name_of
+from regspec.keras.configs.notes import Notes
+from regspec.keras.configs.precision import policy_of
+from regspec.keras.configs.values import UnportedError
 from regspec.keras.formats.archive import Archive
-from regspec.keras.kinds import kind_of
-from regspec.keras.models import MODELS, name_of
-from regspec.keras.notes import Notes
 from regspec.keras.operations.functions import is_function
 from regspec.keras.operations.recorded import is_operation
-from regspec.keras.precision import policy_of
-from regspec.keras.values import UnportedError
 from regspec.language.fields import MAX_NAME, RESERVED
 from regspec.text.problems import Problem, Problems
 

@@ -15,10 +15,10 @@ from typing import Any
 from regspec.code.expressions import Expression, replaced
 from regspec.code.shapes import Symbol
 from regspec.graph.network import LayerNode
-from regspec.keras.kinds import nearest
-from regspec.keras.models import Entry, Fields, Model
-from regspec.keras.references import names_in
-from regspec.keras.values import UnportedError
+from regspec.keras.configs.kinds import nearest
+from regspec.keras.configs.models import Entry, Fields, Model
+from regspec.keras.configs.references import names_in
+from regspec.keras.configs.values import UnportedError
 from regspec.layers.attention import MultiHeadAttention
 from regspec.layers.kinds import KINDS
 from regspec.layers.layer import Layer
@@ -32,7 +32,7 @@ BARE = (
 )
 WITH_STATE = "a recurrent layer that is given its initial state is not given the mask of its sequence"
 
-# What layers do with masks, by kinds and families (see `regspec.keras.kinds`): make one, in any Keras; in Keras 3,
+# What layers do with masks, by kinds and families (see `configs.kinds`): make one, in any Keras; in Keras 3,
 # remove the masks of the tensors on which they are called, or lose the mask where they are given an initial state.
 MAKES_MASK: Mapping[type[Layer], bool] = {Layer: False, Masking: True}
 TAKES_MASKS_OFF: Mapping[type[Layer], bool] = {Layer: False, MultiHeadAttention: True}

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from regspec.keras.arrays import ArrayFile
+from regspec.keras.arrays.files import ArrayFile
 from regspec.language.registration import code_of_the_user
 from regspec.layers.kinds import BUILT_IN, KINDS
 from regspec.layers.layer import Layer

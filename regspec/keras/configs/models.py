@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from regspec.keras.values import Item
+from regspec.keras.configs.values import Item
 
 if TYPE_CHECKING:
     import numpy as np

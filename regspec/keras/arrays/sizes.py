@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from regspec.keras.arrays import ArrayFile
-from regspec.keras.groups import groups_of
-from regspec.keras.models import Model, name_of
+from regspec.keras.arrays.files import ArrayFile
+from regspec.keras.arrays.groups import groups_of
+from regspec.keras.configs.models import Model, name_of
 
 LAST = (None, -1, [-1])  # as an axis is said, or left out
 

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from regspec.keras.arrays import OLD_CONTAINER, ArrayFile
-from regspec.keras.models import name_of
+from regspec.keras.arrays.files import OLD_CONTAINER, ArrayFile
+from regspec.keras.configs.models import name_of
 from regspec.keras.operations.recorded import is_operation
 from regspec.language.fields import snake_case
 

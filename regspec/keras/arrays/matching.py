@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from regspec.graph.network import BlockNode, Graph, LayerNode
-from regspec.keras.arrays import ArrayFile, damaged
-from regspec.keras.groups import NO_WEIGHTS, groups_of
-from regspec.keras.models import MODELS, Model, name_of
-from regspec.keras.quantized import dequantized, is_quantized
-from regspec.keras.replacing import own_parameters
+from regspec.keras.arrays.files import ArrayFile, damaged
+from regspec.keras.arrays.groups import NO_WEIGHTS, groups_of
+from regspec.keras.arrays.quantized import dequantized, is_quantized
+from regspec.keras.configs.models import MODELS, Model, name_of
+from regspec.keras.configs.replacing import own_parameters
 from regspec.layers.layer import Weight
 from regspec.targets.torch.program import Program, block_of
 from regspec.targets.torch.steps import Step

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from regspec.keras.models import MODELS, name_of
-from regspec.keras.nodes import RecordedCall
+from regspec.keras.configs.models import MODELS, name_of
+from regspec.keras.configs.values import Item, UnportedError
 from regspec.keras.operations.functions import is_function
 from regspec.keras.operations.recorded import is_operation
-from regspec.keras.values import Item, UnportedError
+from regspec.keras.reading.nodes import RecordedCall
 
 # Layers of several inputs that take each number by itself, and so also of all steps at once.
 EACH_BY_ITSELF = frozenset({"Add", "Average", "Maximum", "Minimum", "Multiply", "Subtract"})

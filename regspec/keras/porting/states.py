@@ -11,7 +11,7 @@ from regspec.graph.loading import graph_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from regspec.keras.ported import PortedModel
+    from regspec.keras.porting.ported import PortedModel
 
 
 def stored_state(port: PortedModel) -> bytes:

@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from regspec.keras.configs.values import UnportedError
 from regspec.keras.operations.functions import is_function
 from regspec.keras.operations.operation import KerasTensor
 from regspec.keras.operations.recorded import is_operation
-from regspec.keras.values import UnportedError
 
 # Arguments of layers that are inputs in a spec, in order.
 TENSORS = ("inputs", "sequences", "x", "data", "query", "value", "key", "initial_state", "count_weights")

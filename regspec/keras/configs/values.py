@@ -10,7 +10,7 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
-from regspec.keras.bytecode import described
+from regspec.keras.configs.bytecode import described
 from regspec.language.activations import ACTIVATIONS
 from regspec.language.constraints import CONSTRAINTS
 from regspec.language.fields import snake_case

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from regspec.keras.kinds import kind_of, nearest
-from regspec.keras.values import UnportedError
+from regspec.keras.configs.kinds import kind_of, nearest
+from regspec.keras.configs.values import UnportedError
 from regspec.layers.dropout import Noise
 from regspec.layers.layer import Layer
 from regspec.layers.normalization import BatchNormalization, SpectralNormalization
@@ -72,7 +72,7 @@ def _unless_frozen(config: Config) -> bool:
     return config.get("trainable") is not False
 
 
-# Whether a layer without rates computes otherwise in training, by kinds and families (see `regspec.keras.kinds`).
+# Whether a layer without rates computes otherwise in training, by kinds and families (see `configs.kinds`).
 IN_TRAINING: Mapping[type[Layer], Callable[[Config], bool]] = {
     Layer: _never,
     BatchNormalization: _unless_frozen,

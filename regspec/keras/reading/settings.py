@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from regspec.code.shapes import DataFormat, Precision
-from regspec.keras.dialect import Dialect, values_under
+from regspec.keras.configs.dialect import Dialect, values_under
+from regspec.keras.configs.kinds import kind_of
+from regspec.keras.configs.notes import Notes
+from regspec.keras.configs.precision import precision_of
 from regspec.keras.formats.archive import Archive
-from regspec.keras.kinds import kind_of
-from regspec.keras.notes import Notes
 from regspec.keras.older import keras2
-from regspec.keras.precision import precision_of
 from regspec.layers.families import Spatial
 from regspec.text.problems import Problem, RegspecError
 

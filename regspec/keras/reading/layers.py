@@ -9,16 +9,16 @@ from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
 from regspec.code.shapes import Precision
-from regspec.keras import quirks
-from regspec.keras.bytecode import CODE, described
-from regspec.keras.dialect import Dialect
-from regspec.keras.kinds import CLASSES, kind_of
-from regspec.keras.libraries import library_of
-from regspec.keras.notes import Notes
+from regspec.keras.arrays.quantized import is_quantized, quantized_fields
+from regspec.keras.configs import quirks
+from regspec.keras.configs.bytecode import CODE, described
+from regspec.keras.configs.dialect import Dialect
+from regspec.keras.configs.kinds import CLASSES, kind_of
+from regspec.keras.configs.libraries import library_of
+from regspec.keras.configs.notes import Notes
+from regspec.keras.configs.precision import note_of, policy_of
+from regspec.keras.configs.values import FAMILIES, UnportedError, is_foreign, spec_form
 from regspec.keras.older import theano
-from regspec.keras.precision import note_of, policy_of
-from regspec.keras.quantized import is_quantized, quantized_fields
-from regspec.keras.values import FAMILIES, UnportedError, is_foreign, spec_form
 from regspec.language.fields import Frozen
 from regspec.layers.cells import CELLS
 from regspec.layers.families import Spatial

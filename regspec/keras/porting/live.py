@@ -19,7 +19,7 @@ from tempfile import mkdtemp
 from typing import Any
 from weakref import finalize
 
-from regspec.keras.values import ROOTS
+from regspec.keras.configs.values import ROOTS
 from regspec.text.problems import Problem, RegspecError, first_sentence
 
 PACKAGES = ("keras", "tf_keras")  # of which each is Keras 2 or 3

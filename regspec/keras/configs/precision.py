@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from regspec.code.shapes import Dtype, Precision
-from regspec.keras.values import UnportedError
+from regspec.keras.configs.values import UnportedError
 
 MIXED = {"mixed_float16": "float16", "mixed_bfloat16": "bfloat16"}
 IN_TRAINING = {"float16": "16-mixed, which scales the loss, too", "bfloat16": "bf16-mixed"}
