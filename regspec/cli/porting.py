@@ -71,8 +71,9 @@ def port(
     replace: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="LAYER=MODULE:CLASS",
-            help="A torch module that stands in for a layer, by its name, or for all layers of a class. Repeatable.",
+            metavar="NAME=MODULE:OBJECT",
+            help="A torch module of yours for a layer, by its name or class; or a function for a regularizer, "
+            "constraint, initializer or activation, by its name or by LAYER.FIELD. Repeatable.",
             show_default=False,
         ),
     ] = None,
@@ -126,8 +127,8 @@ def port(
 
 
 def _pair(text: str) -> tuple[str, str]:
-    """A layer, and what stands in for it."""
-    layer, _, target = text.rpartition("=")
-    if not layer or ":" not in target:
-        raise typer.BadParameter(f"'{text}' is not LAYER=package.module:Class", param_hint="--replace")
-    return layer, target
+    """What is replaced, and what stands in for it."""
+    name, _, target = text.rpartition("=")
+    if not name or ":" not in target:
+        raise typer.BadParameter(f"'{text}' is not NAME=package.module:object", param_hint="--replace")
+    return name, target

@@ -42,6 +42,7 @@ from .modules.functions import mirror_pad as mirror_pad
 from .modules.functions import one_hot as one_hot
 from .modules.functions import take_of_each as take_of_each
 from .modules.initializers import eye_ as eye_
+from .modules.initializers import fill_by_ as fill_by_
 from .modules.initializers import orthogonal_ as orthogonal_
 from .modules.initializers import stft_ as stft_
 from .modules.initializers import variance_scaling_ as variance_scaling_

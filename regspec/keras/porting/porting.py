@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from dataclasses import replace as changed
@@ -130,7 +130,7 @@ def port(
     data_format: Literal["channels_first", "channels_last"] | None = None,
     fold: bool = False,
     blocks: bool = False,
-    replace: Mapping[str, str | type[Any]] | None = None,
+    replace: Mapping[str, str | Callable[..., Any]] | None = None,
     verify: bool = False,
 ) -> Port:
     """A model of Keras, live or in a file, as a spec with its weights.
@@ -151,9 +151,11 @@ def port(
             inference.
         blocks: whether layers that repeat become blocks, so that a ResNet reads like one; the names of its weights
             begin with those of the blocks then.
-        replace: torch modules of yours that stand in for layers, by the layers' names or classes: a class, or
-            ``package.module:Class``. Their constructors get the values of the layer's config that they take, and they
-            get its arrays. A kind that is registered under the name of a Keras class needs no mention.
+        replace: objects of yours that stand in for what can't be ported, by names: the object, or
+            ``package.module:name``. A torch module for a layer, by its name or class; its constructor gets the values
+            of the layer's config that it takes, and it gets its arrays. A function for a regularizer, a constraint, an
+            initializer or an activation, by its class's or its own name, or by its place, ``layer.field``; it gets the
+            values of its config. What is registered under the name of a Keras class needs no mention.
         verify: whether `Port.verify` must pass.
 
     Raises:
@@ -182,7 +184,7 @@ def port(
                 has_arrays=stored.arrays is not None,
                 thawed=None if live is None else live.thawed,
                 keeps_quirks=keeps_quirks,
-                replacements=Replacements.of(replace or {}),
+                replacements=Replacements(replace or {}),
             ),
             Wanted(data_format, fold, blocks),
             Told(activity_reduction, backend, None if weights is None else Path(weights), live),
@@ -229,7 +231,7 @@ def _ported(stored: Archive, dialect: Dialect, wanted: Wanted, told: Told) -> Po
     reduction = told.activity_reduction or reduction_in(stored, dialect)
     settings = settings_of(config, dialect, reduction, notes)
     model = _with_settled_masks(model, dialect, settings, notes)
-    imports = dialect.replacements.imports(notes.replacements)
+    imports = tuple(dict.fromkeys(each.imported for each in notes.replacements))
 
     def resolved(model: Model, data_format: DataFormat) -> tuple[str, ModelSpec, Graph]:
         return _resolved(model, data_format, settings, imports, stored)
