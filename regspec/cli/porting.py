@@ -31,7 +31,10 @@ def port(
     ],
     weights: Annotated[
         Path | None,
-        typer.Option(help="A .weights.h5 file, or an .h5 model, for a config without weights.", show_default=False),
+        typer.Option(
+            help="A .weights.h5 file, or a whole model, .h5 or .keras, for a config without weights.",
+            show_default=False,
+        ),
     ] = None,
     activity_reduction: Annotated[
         Literal["mean", "sum"] | None,

@@ -138,7 +138,8 @@ def port(
     Args:
         model: the file, or the folder of a SavedModel or of a model of TensorFlow.js; what it is, is told by what is in
             it. Or a live model, of Keras 3 on any backend, tf.keras or tf_keras: Functional or Sequential, and built.
-        weights: a ``.weights.h5`` file, or an ``.h5`` model, for a config without weights: JSON or YAML.
+        weights: a ``.weights.h5`` file, or a whole model, ``.h5`` or ``.keras``, for a config without weights: JSON or
+            YAML.
         activity_reduction: whether the activity penalties were divided by the batch size (mean) or not (sum), where the
             file does not tell.
         keeps_quirks: whether behaviour of Keras that is surely not intended, such as a penalty that it drops, is
