@@ -1,11 +1,13 @@
 from .modules.activations import Function as Function
 from .modules.activations import HardSigmoid as HardSigmoid
 from .modules.activations import JumpReLU as JumpReLU
+from .modules.activations import ParametricSoftplus as ParametricSoftplus
 from .modules.activations import PReLU as PReLU
 from .modules.activations import Sparsemax as Sparsemax
 from .modules.activations import SparsePlus as SparsePlus
 from .modules.activations import SparseSigmoid as SparseSigmoid
 from .modules.activations import Squareplus as Squareplus
+from .modules.activations import SReLU as SReLU
 from .modules.activations import ThresholdedReLU as ThresholdedReLU
 from .modules.activations import TopK as TopK
 from .modules.attention import AdditiveAttention as AdditiveAttention

@@ -187,6 +187,16 @@ def _first(shape: Shape, kernel: Array) -> Any:
     return kernel.transpose(*range(2, kernel.ndim), 1, 0)
 
 
+def _exchanged(shape: Shape, kernel: Array) -> Any:
+    """(…, outputs, inputs), of (…, inputs, outputs)."""
+    return kernel.swapaxes(-2, -1)
+
+
+def _first_exchanged(shape: Shape, kernel: Array) -> Any:
+    """(…, outputs, inputs), of (outputs, inputs, …)."""
+    return kernel.transpose(*range(2, kernel.ndim), 0, 1)
+
+
 def _line(shape: Shape, kernel: Array) -> Any:
     """(length, inputs, outputs), of (length, 1, inputs, outputs), or of what Keras 1.1 had."""
     if (kernel.shape[0], *kernel.shape[2:]) != shape:  # (outputs, inputs, length, 1)
@@ -197,6 +207,8 @@ def _line(shape: Shape, kernel: Array) -> Any:
 KERNELS: dict[tuple[Any, str], Making] = {
     ("Conv1D", "channels_last"): _line,
     **{(each, "channels_first"): _first for each in ("Conv2D", "Conv3D")},
+    ("Conv2DTranspose", "channels_last"): _exchanged,
+    ("Conv2DTranspose", "channels_first"): _first_exchanged,
 }
 
 # -- kernels that Theano slides along ----------------------------------------------------------------------------------

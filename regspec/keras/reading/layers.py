@@ -65,7 +65,9 @@ SWITCHES = {
 }  # the weight that each turns off
 SORTS = {"projection_activity": "regularizer"}  # of fields whose names don't end with what they are
 ENDINGS = ("_initializer", "_regularizer", "_constraint")
-WITHOUT_BATCH = {("PReLU", "shared_axes")}  # axes of a shape without the batch
+WITHOUT_BATCH = {
+    (each, "shared_axes") for each in ("PReLU", "SReLU", "ParametricSoftplus")
+}  # axes of a shape without the batch
 SAME_BOUNDS = {("RandomContrast", "factor")}  # one number, in files before Keras 3.6, stands for both bounds
 STACKS = ("StackedRNNCells",)  # cells that are made of others
 # What a user should know of a class, wherever a config has it.
