@@ -326,7 +326,7 @@ def _model_in(stored: Archive, dialect: Dialect, notes: Notes) -> tuple[dict[str
             dtype=precision_in(config),
             is_frozen=dialect.generation == 3 and is_frozen(config),
         )
-        config = distributed(with_configs(config), dialect.generation)
+        config = distributed(with_configs(config), dialect)
         reader.dialect = dialect
         model = with_sizes(model_of(config, reader), config["config"], stored.arrays)
     except UnportedError as reason:
