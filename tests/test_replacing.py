@@ -200,7 +200,10 @@ def test_a_lambda_is_replaced_at_its_place(tmp_path: Path) -> None:
     [
         ({}, r"(?s)the regularizer 'LogCosh', .*--replace 'LogCosh=package.module:function'; or write @regspec.regis"),
         ({"LogCos": own.log_cosh}, "did you mean 'LogCosh'"),
-        ({"Zeros": own.ramp}, "'Zeros' is to be replaced, but no layer has that name, and nothing that class"),
+        (
+            {"Zeros": own.ramp},
+            r"'Zeros' is to be replaced, but no layer has that name, .*\n.*--replace 'r\.bias_initializer=module:fun",
+        ),
         ({"LogCosh": own.largest}, "'largest' in the place of the regularizer with strength = 0.5"),
         ({"LogCosh": own.by_places, "largest": own.by_places}, "'by_places' in the place of the .* needs strength"),
         ({"LogCosh": "tests.own:nothing"}, "names nothing to call"),

@@ -73,18 +73,25 @@ class Replacements:
         known = {str(name) for layer in layers for name in (layer["class_name"], layer["config"].get("name")) if name}
         fitting = {each.name for each in used}
         for name in (name for name in self.targets if name not in fitting):
-            what = f"'{name}' is to be replaced, but no layer has that name, and nothing that class"
-            near = did_you_mean(name, known | {*_other_names(layers)})
+            what = (
+                f"'{name}' is to be replaced, but no layer has that name, nor has any class or function of the user's"
+            )
+            places = _places(layers)
+            if (place := next((place for place, each in places.items() if each == name), None)) is not None:
+                yield Problem(what, f"one of Keras's own is replaced at its place: --replace '{place}=module:function'")
+                continue
+            near = did_you_mean(name, {*known, *places, *places.values()})
             yield Problem(what, near or f"the model has {', '.join(sorted(known)[:20])}")
 
 
-def _other_names(layers: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """The names by which other values than layers can be replaced: their places, and the names of their classes."""
-    for layer in layers:
-        for field_name, value in layer["config"].items():
-            if isinstance(value, dict) and "class_name" in value:
-                yield f"{layer['config'].get('name')}.{field_name}"
-                yield str(value["class_name"])
+def _places(layers: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The places of other values than layers, with the names of their classes."""
+    return {
+        f"{layer['config'].get('name')}.{key}": str(value["class_name"])
+        for layer in layers
+        for key, value in layer["config"].items()
+        if isinstance(value, dict) and "class_name" in value
+    }
 
 
 # -- arrays ------------------------------------------------------------------------------------------------------------

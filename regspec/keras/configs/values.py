@@ -115,6 +115,8 @@ def _member(name: str, sort: str) -> type[Named] | None:
 
 def _chosen(value: Any, sort: str, place: str | None, choose: Choosing | None) -> str | None:
     """The member that the user has put in the place of a value: by that place, or by what is none of Keras's own."""
+    if choose is None:
+        return None
     names = [] if place is None else [place]
     if isinstance(value, dict):
         own = value.get("config") if value.get("class_name") == "function" else value.get("class_name")
@@ -125,7 +127,7 @@ def _chosen(value: Any, sort: str, place: str | None, choose: Choosing | None) -
         is_keras = all(_is_known(each, sort) for each in said)
     if not is_keras:
         names += [name for each in said for name in (each, each.rpartition(">")[2])]
-    return None if choose is None else choose(names)
+    return choose(names)
 
 
 def _is_known(name: str, sort: str) -> bool:

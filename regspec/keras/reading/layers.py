@@ -274,12 +274,13 @@ def _cells(cell: Any) -> list[Any]:
 
 def _thing(field: str, value: Any, config: Mapping[str, Any], dialect: Dialect, notes: Notes) -> Any:
     """A regularizer or the like as a spec writes it."""
-    sort = str(_sort(field))
+    sort, place = str(_sort(field)), f"{config.get('name')}.{field}"
 
     def choose(names: Sequence[str]) -> str | None:
         return notes.chosen(names, sort, dialect.replacements)
 
-    return spec_form(value, sort, dialect.generation, place=f"{config.get('name')}.{field}", choose=choose)
+    chosen = choose if dialect.replacements.targets else None
+    return spec_form(value, sort, dialect.generation, place=place, choose=chosen)
 
 
 def _value(field: str, value: Any, config: Mapping[str, Any], dialect: Dialect, notes: Notes) -> Any:
