@@ -84,6 +84,11 @@ def operating() -> Any:
     return keras.Model(x, layers.Dense(3)(keras.ops.mean(y, axis=-1) / keras.ops.sum(y, axis=[2])))
 
 
+def of_cells() -> Any:
+    cells = [layers.LSTMCell(3, kernel_regularizer="l2"), layers.GRUCell(2)]
+    return keras.Sequential([layers.Input((5, 3)), layers.Bidirectional(layers.RNN(cells))])
+
+
 MODELS: dict[str, tuple[Callable[[], Any], tuple[int | None, ...]]] = {
     "images": (images, (4, 6, 5, 3)),
     "any number of steps": (images, (None, 6, 5, 3)),
@@ -92,6 +97,7 @@ MODELS: dict[str, tuple[Callable[[], Any], tuple[int | None, ...]]] = {
     "sequences": (sequences, (4, 5, 3)),
     "penalties": (penalized, (4, 5, 3)),
     "penalties in steps": (lambda: layers.TimeDistributed(penalized()), (2, 4, 5, 3)),
+    "cells": (of_cells, (4, 5, 3)),
     "attention": (attending, (6, 5, 4)),
     "operations": (operating, (4, 5, 3)),
     "in steps": (in_steps, (2, 4, 6, 5, 3)),

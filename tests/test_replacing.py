@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,27 @@ def test_a_lambda_is_replaced_at_its_place(tmp_path: Path) -> None:
     wrong = {"d.kernel_regularizer": own.log_cosh, "d.bias_regularizer": own.log_cosh}
     with pytest.raises(regspec.RegspecError, match="'log_cosh' in the place of the regularizer with l2"):
         regspec.port(tmp_path / "model.keras", replace=wrong)
+
+
+OF_OLD = {  # a penalty and a function of the user's, as Keras writes them
+    "1.2.2": ({"output_dim": 3, "W_regularizer": {"name": "Mine", "strength": 0.5}, "activation": "swoosh"}, []),
+    "2.2.4": ({"units": 3, "kernel_regularizer": {"class_name": "Mine", "config": {"strength": 0.5}}}, ["swoosh"]),
+    "2.4.0": ({"units": 3, "kernel_regularizer": {"class_name": "pack>Mine", "config": {"strength": 0.5}}}, ["swoosh"]),
+}
+
+
+@pytest.mark.parametrize("version", OF_OLD)
+@pytest.mark.parametrize("names", [("Mine", "swoosh"), ("d.kernel_regularizer", "d.activation")])
+def test_what_older_files_name(version: str, names: tuple[str, str], tmp_path: Path) -> None:
+    fields, activation = OF_OLD[version]
+    said = {"activation": activation[0]} if activation else {}
+    layer = {"class_name": "Dense", "config": {"name": "d", "batch_input_shape": [None, 4], **fields, **said}}
+    model = {"class_name": "Sequential", "keras_version": version, "config": [layer]}
+    (tmp_path / "model.json").write_text(json.dumps(model))
+    replace = dict(zip(names, (own.log_cosh, own.steep), strict=True))
+    built, x = regspec.port(tmp_path / "model.json", replace=replace).build(), torch.randn(5, 4)
+    torch.testing.assert_close(built(x), own.steep(built.d(x)))
+    torch.testing.assert_close(built.regularization_loss(), own.log_cosh(built.d.weight, 0.5))
 
 
 @pytest.mark.parametrize(
