@@ -174,6 +174,22 @@ def test_what_are_no_weights_is_named(name: str, tmp_path: Path) -> None:
     assert problem.what.startswith(what) or name == "json"
 
 
+@pytest.mark.parametrize(
+    ("path", "what"),
+    [
+        ("saved_models/tf_2_15_0/attending.zip", "is a zip with models in it, where the weights of a model are wanted"),
+        ("keras2", "is a folder, where the weights of a model are wanted"),
+        ("keras2/keras_2_21_0/graph.json", "is JSON of a model of Keras, where the weights of a model are wanted"),
+        ("absent.keras", "can't be read: No such file"),
+        ("a\0b", "can't be read: no path has a zero byte"),
+    ],
+)
+def test_other_paths_are_no_weights(path: str, what: str) -> None:
+    with pytest.raises(regspec.RegspecError) as raised:
+        regspec.port(FOLDER / "keras_2_21_0" / "graph.json", weights=FOLDER.parent / path)
+    assert raised.value.problems[0].what.startswith(what)
+
+
 FOLDERS = {
     "checkpoint": (
         ("checkpoint", "a.index", "a.data-00000-of-00001"),

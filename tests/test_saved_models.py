@@ -56,6 +56,18 @@ def test_computes_what_its_keras_did(path: Path, tmp_path: Path) -> None:
     assert account.is_complete
 
 
+@pytest.mark.parametrize("form", ["tf_2_15_0/cudnn.zip", "tf_2_4_4/cudnn.zip", "tf_2_15_0/cudnn.keras"])
+def test_layers_for_cudnn(form: str, tmp_path: Path) -> None:
+    """As in an .h5 file, of whose layers of that sort `test_keras2` has what they compute."""
+    path = FOLDER / form
+    port = regspec.port(path if path.suffix == ".keras" else folder_of(path, tmp_path))
+    wanted = regspec.port(FOLDER / "tf_2_15_0" / "cudnn.h5")
+    assert port.text == wanted.text
+    assert port.weights.keys() == wanted.weights.keys()
+    for name, array in wanted.weights.items():
+        np.testing.assert_array_equal(port.weights[name], array)
+
+
 @pytest.mark.parametrize("path", [path for path in FILES if path.stem == "distributed"], ids=named)
 def test_a_model_in_a_wrapper(path: Path, tmp_path: Path) -> None:
     """Its arrays lie where those of a model lie, and it is frozen by what is said of the model around it alone."""

@@ -37,6 +37,8 @@ class Sight:
     @classmethod
     def of(cls, path: Path) -> Sight:
         """The sight of a path. Raises `OSError` where it can't be read."""
+        if "\0" in str(path):
+            raise OSError(EINVAL, "no path has a zero byte")
         if path.is_dir():
             return cls(path, True, 0, b"", b"")
         if path.exists() and not path.is_file():  # for which one would wait

@@ -5,7 +5,7 @@ The kinds have Keras's names, fields and defaults; so most of this is leaving ou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
 from regspec.code.shapes import Precision
@@ -17,9 +17,10 @@ from regspec.keras.configs.kinds import CLASSES, kind_of
 from regspec.keras.configs.libraries import library_of
 from regspec.keras.configs.notes import Notes
 from regspec.keras.configs.precision import note_of, policy_of
-from regspec.keras.configs.values import FAMILIES, UnportedError, is_foreign, spec_form
+from regspec.keras.configs.values import UnportedError, is_foreign, spec_form
 from regspec.keras.older import theano
 from regspec.language.fields import Frozen
+from regspec.language.sorts import FAMILIES
 from regspec.layers.cells import CELLS
 from regspec.layers.families import Spatial
 from regspec.layers.kinds import BUILT_IN, KINDS
@@ -64,7 +65,9 @@ SWITCHES = {
 }  # the weight that each turns off
 SORTS = {"projection_activity": "regularizer"}  # of fields whose names don't end with what they are
 ENDINGS = ("_initializer", "_regularizer", "_constraint")
-WITHOUT_BATCH = {("PReLU", "shared_axes")}  # axes of a shape without the batch
+WITHOUT_BATCH = {
+    (each, "shared_axes") for each in ("PReLU", "SReLU", "ParametricSoftplus")
+}  # axes of a shape without the batch
 SAME_BOUNDS = {("RandomContrast", "factor")}  # one number, in files before Keras 3.6, stands for both bounds
 STACKS = ("StackedRNNCells",)  # cells that are made of others
 # What a user should know of a class, wherever a config has it.
@@ -84,7 +87,7 @@ def layer_of(item: Mapping[str, Any], dialect: Dialect, notes: Notes) -> dict[st
     """
     class_name = item["class_name"]
     if (kind := notes.replacement(item, dialect.replacements)) is not None:
-        fields = _replaced(KINDS[kind], class_name, item.get("config") or {}, notes)
+        fields = _replaced(KINDS[kind], class_name, item.get("config") or {}, dialect, notes)
         return {kind: {**fields, "trainable": False} if dialect.is_frozen else fields}
     config = quirks.heeded(class_name, item.get("config") or {}, dialect, notes)
     cls = kind_of(class_name)
@@ -150,7 +153,7 @@ def _fields_of(
             # Keras counts them in a shape without the batch, and those from the end as if it had one
             value = [axis - 1 if isinstance(axis, int) and axis <= 0 else axis for axis in value]
         try:
-            converted = _value(field, value, dialect, notes)
+            converted = _value(field, value, config, dialect, notes)
         except UnportedError as reason:
             if not (field.endswith("_initializer") and dialect.has_arrays):
                 raise
@@ -191,7 +194,9 @@ def _cell(item: Mapping[str, Any], dialect: Dialect, notes: Notes) -> dict[str, 
     return {class_name: weights_last(fields)}
 
 
-def _replaced(cls: type[Layer], class_name: str, config: Mapping[str, Any], notes: Notes) -> dict[str, Any]:
+def _replaced(
+    cls: type[Layer], class_name: str, config: Mapping[str, Any], dialect: Dialect, notes: Notes
+) -> dict[str, Any]:
     """The fields of a kind of the user's that stands in for a layer: what its config says of them."""
     fields: dict[str, Any] = {}
     for key, value in config.items():
@@ -201,7 +206,7 @@ def _replaced(cls: type[Layer], class_name: str, config: Mapping[str, Any], note
                 hint = "register_layer gives a module slots for these: weights={…}"
                 raise UnportedError(f"{key}, for which {cls.__name__} has no slot ({hint})")
         elif key.endswith(ENDINGS):
-            fields |= {} if value is None else {key: spec_form(value, str(_sort(key)))}
+            fields |= {} if value is None else {key: _thing(key, value, config, dialect, notes)}
         else:
             plain = value.get("items") if isinstance(value, dict) and value.get("class_name") == "__tuple__" else value
             if not isinstance(plain, dict) and plain != own.default:
@@ -267,7 +272,18 @@ def _cells(cell: Any) -> list[Any]:
     return stacked if isinstance(stacked, list) else [cell]
 
 
-def _value(field: str, value: Any, dialect: Dialect, notes: Notes) -> Any:
+def _thing(field: str, value: Any, config: Mapping[str, Any], dialect: Dialect, notes: Notes) -> Any:
+    """A regularizer or the like as a spec writes it."""
+    sort, place = str(_sort(field)), f"{config.get('name')}.{field}"
+
+    def choose(names: Sequence[str]) -> str | None:
+        return notes.chosen(names, sort, dialect.replacements)
+
+    chosen = choose if dialect.replacements.targets else None
+    return spec_form(value, sort, dialect.generation, place=place, choose=chosen)
+
+
+def _value(field: str, value: Any, config: Mapping[str, Any], dialect: Dialect, notes: Notes) -> Any:
     """A field's value as a spec writes it."""
     if isinstance(value, dict) and value.get("class_name") == "__tuple__":
         value = value.get("items")
@@ -277,8 +293,8 @@ def _value(field: str, value: Any, dialect: Dialect, notes: Notes) -> Any:
         cell = _cell(value, dialect, notes)
         (fields,) = cell.values()
         return fields["cells"] if fields.keys() == {"cells"} else cell  # a stack is written as a list
-    if sort := _sort(field):
-        return spec_form(value, sort, dialect.generation)
+    if _sort(field):
+        return _thing(field, value, config, dialect, notes)
     if isinstance(value, dict) and field not in MAPPINGS:
         raise UnportedError(f"the value {str(value)[:80]} of {field}")
     return None if value == [] and field == "axis" else value

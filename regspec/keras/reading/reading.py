@@ -137,6 +137,8 @@ class _Body:
             if layer["class_name"] != "InputLayer"
             for index, node in enumerate(layer.get("inbound_nodes") or [])
         }
+        if not self.depth:
+            self._note_inputs(declared)
         self.reader.count_layers(len(calls))
         for name, index in ordered(calls, self.results):
             layer, call = calls[name, index]
@@ -147,6 +149,15 @@ class _Body:
             self.results = {(name, index + (name in models)): entry for (name, index), entry in self.results.items()}
         self.outputs = self._outputs(config.get("output_layers"))
         self._check_inputs()
+
+    def _note_inputs(self, declared: Any) -> None:
+        """Tells what inputs are called that the file nests, or gives by another name than their own."""
+        for path, (layer, _, _) in nested_tensors(declared, is_sorted=False):
+            name = self.names.get(layer)
+            is_named = isinstance(declared, dict) and len(path) == 1
+            if len(path) > 1 or (is_named and path[0] != name):
+                place = "".join(f"[{key!r}]" for key in path)
+                self.reader.notes.add(f"the input {place} is called '{name}'")
 
     def _check_inputs(self) -> None:
         """Marks the inputs that nothing uses, which Keras allows, and which a call of the model gives all the same."""
