@@ -12,7 +12,9 @@ import shutil
 import time
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -23,6 +25,7 @@ from torch import Tensor
 
 import regspec
 from regspec.keras.formats import reading
+from regspec.keras.verification.giving import give_arrays
 
 from .layers.specs import outputs_of
 from .test_keras2 import FOLDER as KEPT
@@ -168,6 +171,27 @@ def test_many_layers(tmp_path: Path) -> None:
     assert time.process_time() - started < 5
     assert stored.arrays is not None
     assert len(stored.arrays.of_layer("a_layer_with_a_long_name_2499")) == 2
+
+
+def test_keras_gets_the_arrays_of_each_layer(tmp_path: Path) -> None:
+    """To verify a port: those of layers in a model inside too, in their order."""
+    given: dict[str, list[Any]] = {}
+
+    def made(name: str, *layers: Any) -> Any:
+        return SimpleNamespace(name=name, **({"layers": layers} if layers else {"set_weights": partial(note, name)}))
+
+    def note(name: str, arrays: Any) -> None:
+        given[name] = [each.tolist() for each in arrays]
+
+    config = sequence(FIRST, sequence(dense("e", 2), name="inner"), dense("f", 2))
+    arrays = {"e/bias": np.ones(2, "f4"), "d/kernel": KERNEL, "d/bias": BIAS, "e/kernel": KERNEL[:3, :2]}
+    arrays |= {"f/kernel": np.ones((2, 2), "f4"), "f/bias": np.zeros(2, "f4")}
+    folder = written(tmp_path, config, {name: arrays[name] for name in sorted(arrays, reverse=True)})
+    model = made("s", made("d"), made("inner", made("e")), made("f"), made("nothing"))
+    stored = reading.read(folder)
+    assert stored.arrays is not None
+    give_arrays(model, stored.arrays, {})
+    assert given == {name: [arrays[f"{name}/{key}"].tolist() for key in ("kernel", "bias")] for name in "def"}
 
 
 # -- manifests that lie ------------------------------------------------------------------------------------------------

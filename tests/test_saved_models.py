@@ -333,4 +333,4 @@ def test_keras_gets_the_config_and_the_arrays(tmp_path: Path) -> None:
     original.load_file(reading.read(tmp_path).arrays)
     assert given["arrays"] == [KERNEL.tolist(), BIAS.tolist()]
     assert given["config"] == port.provenance.config
-    assert "which array of the SavedModel is which layer's" in original.unasked[0]
+    assert "which array of the file is which layer's" in original.unasked[0]

@@ -668,4 +668,27 @@ def test_what_tf_keras_is_asked_for(name: str) -> None:
     config, wanted = REWORDED[name]
     for wrap in (lambda x: x, lambda x: {"class_name": "Bidirectional", "config": {"layer": x}}):
         given = {"class_name": "Model", "config": {"layers": [wrap({"class_name": name, "config": config})]}}
-        assert reworded(given) == {"class_name": "Model", "config": {"layers": [wrap(wanted)]}}
+        found = reworded(given, is_standalone=False)
+        assert found == {"class_name": "Model", "config": {"layers": [wrap(wanted)]}}
+
+
+def test_what_tf_keras_is_asked_for_of_2_12() -> None:
+    """Where it keeps its classes, and numbers in the place of which it wrote what nothing reads."""
+    number = {"class_name": "__numpy__", "config": {"value": 1.5, "dtype": "float32"}}
+    layer = {"module": "keras.layers", "class_name": "ReLU", "config": {"max_value": number}}
+    given = {"module": "keras.engine.functional", "class_name": "Functional", "config": {"layers": [layer]}}
+    wanted = {**layer, "config": {"max_value": 1.5}}
+    assert reworded(given, is_standalone=False) == {
+        "module": "keras.src.engine.functional",
+        "class_name": "Functional",
+        "config": {"layers": [wanted]},
+    }
+
+
+@pytest.mark.parametrize("is_standalone", [True, False])
+def test_the_penalty_in_a_bidirectional_of_standalone_keras_is_that_of_its_output(is_standalone: bool) -> None:
+    """As Keras 2.2.4 and 2.3.1 compute it: tests/keras2/make_old.py, `wrapped`."""
+    inner = {"class_name": "LSTM", "config": {"units": 2, "activity_regularizer": "l1"}}
+    found = reworded({"class_name": "Bidirectional", "config": {"layer": inner}}, is_standalone=is_standalone)
+    outer = found["config"].get("activity_regularizer"), found["config"]["layer"]["config"]["activity_regularizer"]
+    assert outer == (("l1", None) if is_standalone else (None, "l1"))

@@ -22,6 +22,7 @@ from regspec.keras.arrays import matching
 from regspec.keras.arrays.files import ArrayFile
 from regspec.keras.configs.dialect import Dialect
 from regspec.keras.older import legacy
+from regspec.keras.verification.giving import give_arrays, has_todays_groups
 from regspec.keras.verification.outcomes import Outcome, gradients, input_names, objective, output_factors
 from regspec.keras.verification.rewording import reworded, saved_again
 from regspec.language.regularizers import Reduction
@@ -36,11 +37,10 @@ if TYPE_CHECKING:
 # Of a forward: outputs, penalties, and the gradients of the trained variables and the inputs.
 _Computed = tuple[list[Any], list[Any], list[Any]]
 
-FROM_CONFIG = ("JSON", "YAML", "SavedModel")  # forms of which Keras reads the config alone
-UNASKED = (
-    "which array of the SavedModel is which layer's: Keras has the layers and the arrays that were read here, because "
-    "its own loader loads functions of the file"
-)
+FROM_CONFIG = ("JSON", "YAML", "SavedModel", "TensorFlow.js")  # forms of which Keras reads the config alone
+UNASKED = "which array of the file is which layer's: Keras has the layers and the arrays that were read here"
+WHY = {"SavedModel": "its own loader loads functions of the file", "TensorFlow.js": "it has no loader of such a file"}
+OTHER_GROUPS = "it looks for arrays where files of today have them"
 
 
 class UnverifiedError(Exception):
@@ -71,6 +71,7 @@ class Original:
         self.is_legacy = package.__version__.startswith("2.")
         self.name = f"{'tf_keras' if package.__name__ == 'tf_keras' else 'Keras'} {package.__version__} on {backend}"
         self.model: Any = None
+        self.unasked: tuple[str, ...] = ()  # what of the file Keras was not asked for
 
     @contextmanager
     def on_cpu(self) -> Iterator[None]:
@@ -79,31 +80,34 @@ class Original:
             yield
 
     def load_file(self, arrays: ArrayFile | None) -> None:
-        """Loads the model; that of a SavedModel from its config and these arrays of it. Raises `KerasError`."""
-        path, weights, live = self.provenance.path, self.provenance.weights, self.provenance.live
-        with keras_computes():
-            if live is not None:
-                self.model = live.load()
-            elif self.provenance.form in FROM_CONFIG:
-                words = reworded(self.provenance.config) if self.is_legacy else self.provenance.config
-                self.model = self.package.models.model_from_json(json.dumps(words))
-            elif self.is_legacy and (words := reworded(self.provenance.config)) != self.provenance.config:
-                self.model = self.package.models.model_from_json(json.dumps(words))
-                if weights is None and self.provenance.account is not None:
-                    self.model.load_weights(str(path))
-            else:
-                self.model = self.package.models.load_model(str(path), compile=False, safe_mode=True)
-            if weights is not None:
-                self.model.load_weights(str(weights))
-            elif self.provenance.form in FROM_CONFIG and arrays is not None:
-                with tempfile.TemporaryDirectory() as folder:
-                    self.model.load_weights(str(arrays.saved(Path(folder) / "model.weights.h5")))
+        """Loads the model; where Keras has no loader of the file, from its config and these arrays of it.
 
-    @property
-    def unasked(self) -> tuple[str, ...]:
-        """What of the file Keras was not asked for."""
-        is_whole = self.provenance.form == "SavedModel" and self.provenance.weights is None
-        return (UNASKED,) if is_whole else ()
+        Raises:
+            KerasError: where it can't be loaded.
+        """
+        own, form, weights = self.provenance.config, self.provenance.form, self.provenance.weights
+        is_standalone = Dialect.of(self.provenance.version, own).is_standalone
+        words = reworded(own, is_standalone=is_standalone) if self.is_legacy else own
+        if self.provenance.live is not None:
+            with keras_computes():
+                self.model = self.provenance.live.load()
+            return
+        is_apart = form in WHY and weights is None
+        is_given = arrays is not None and (is_apart or not has_todays_groups(arrays, self.provenance.renewed))
+        if is_given:
+            self.unasked = (f"{UNASKED}, because {WHY.get(form, OTHER_GROUPS) if is_apart else OTHER_GROUPS}",)
+        with keras_computes():
+            if form not in FROM_CONFIG and not is_given and words == own:
+                self.model = self.package.models.load_model(str(self.provenance.path), compile=False, safe_mode=True)
+            else:
+                said = {key: each for key, each in words.items() if key != "compile_config"}
+                self.model = self.package.models.model_from_json(json.dumps(said))
+                if arrays is not None and is_given:
+                    give_arrays(self.model, arrays, self.provenance.renewed)
+                elif weights is None and arrays is not None:
+                    self.model.load_weights(str(self.provenance.path))
+            if weights is not None and not is_given:
+                self.model.load_weights(str(weights))
 
     @property
     def reduction(self) -> Reduction:
