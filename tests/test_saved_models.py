@@ -324,7 +324,7 @@ def test_keras_gets_the_config_and_the_arrays(tmp_path: Path) -> None:
 
     def model_from_json(text: str) -> Any:
         given["config"] = json.loads(text)
-        return SimpleNamespace(load_weights=load)
+        return SimpleNamespace(load_weights=load, _flatten_layers=list)
 
     port = regspec.port(write(tmp_path))
     package: Any = SimpleNamespace(__name__="tf_keras", __version__="2.21.0", models=SimpleNamespace())

@@ -21,6 +21,7 @@ from regspec.graph.network import Graph
 from regspec.keras.arrays import matching
 from regspec.keras.arrays.files import ArrayFile
 from regspec.keras.configs.dialect import Dialect
+from regspec.keras.configs.precision import MIXED
 from regspec.keras.older import legacy
 from regspec.keras.verification.giving import give_arrays, has_todays_groups
 from regspec.keras.verification.outcomes import Outcome, gradients, input_names, objective, output_factors
@@ -40,6 +41,7 @@ _Computed = tuple[list[Any], list[Any], list[Any]]
 FROM_CONFIG = ("JSON", "YAML", "SavedModel", "TensorFlow.js")  # forms of which Keras reads the config alone
 UNASKED = "which array of the file is which layer's: Keras has the layers and the arrays that were read here"
 WHY = {"SavedModel": "its own loader loads functions of the file", "TensorFlow.js": "it has no loader of such a file"}
+ROUNDING = "what half precision rounds where the file has mixed precision: both computed in float32, as the port does"
 OTHER_GROUPS = "it looks for arrays where files of today have them"
 
 
@@ -82,32 +84,45 @@ class Original:
     def load_file(self, arrays: ArrayFile | None) -> None:
         """Loads the model; where Keras has no loader of the file, from its config and these arrays of it.
 
+        Layers that compute in half precision and keep their weights in single precision compute in that, as the port
+        does.
+
         Raises:
             KerasError: where it can't be loaded.
         """
+        with keras_computes():
+            self._load(arrays)
+            mixed = [each for each in self.model._flatten_layers() if each.dtype_policy.name in MIXED]
+            for layer in mixed:
+                if self.is_legacy:
+                    layer._set_dtype_policy("float32")
+                else:
+                    layer.dtype_policy = "float32"
+        if mixed:
+            self.unasked += (ROUNDING,)
+
+    def _load(self, arrays: ArrayFile | None) -> None:
         own, form, weights = self.provenance.config, self.provenance.form, self.provenance.weights
         is_standalone = Dialect.of(self.provenance.version, own).is_standalone
         words = reworded(own, is_standalone=is_standalone) if self.is_legacy else own
         if self.provenance.live is not None:
-            with keras_computes():
-                self.model = self.provenance.live.load()
+            self.model = self.provenance.live.load()
             return
         is_apart = form in WHY and weights is None
         is_given = arrays is not None and (is_apart or not has_todays_groups(arrays, self.provenance.renewed))
         if is_given:
             self.unasked = (f"{UNASKED}, because {WHY.get(form, OTHER_GROUPS) if is_apart else OTHER_GROUPS}",)
-        with keras_computes():
-            if form not in FROM_CONFIG and not is_given and words == own:
-                self.model = self.package.models.load_model(str(self.provenance.path), compile=False, safe_mode=True)
-            else:
-                said = {key: each for key, each in words.items() if key != "compile_config"}
-                self.model = self.package.models.model_from_json(json.dumps(said))
-                if arrays is not None and is_given:
-                    give_arrays(self.model, arrays, self.provenance.renewed)
-                elif weights is None and arrays is not None:
-                    self.model.load_weights(str(self.provenance.path))
-            if weights is not None and not is_given:
-                self.model.load_weights(str(weights))
+        if form not in FROM_CONFIG and not is_given and words == own:
+            self.model = self.package.models.load_model(str(self.provenance.path), compile=False, safe_mode=True)
+        else:
+            said = {key: each for key, each in words.items() if key != "compile_config"}
+            self.model = self.package.models.model_from_json(json.dumps(said))
+            if arrays is not None and is_given:
+                give_arrays(self.model, arrays, self.provenance.renewed)
+            elif weights is None and arrays is not None:
+                self.model.load_weights(str(self.provenance.path))
+        if weights is not None and not is_given:
+            self.model.load_weights(str(weights))
 
     @property
     def reduction(self) -> Reduction:
@@ -218,6 +233,7 @@ class Original:
         """Gives its weights other values."""
         for variable, array in zip(self.model.weights, values, strict=True):
             variable.assign(array)
+        self._settle()
 
     def calm(self, inputs: Sequence[Tensor]) -> None:
         """Leaves layers that draw random numbers in training in evaluation from now on."""
@@ -276,6 +292,13 @@ class Original:
             else:
                 moved = array + 0.1 * (array.std() or 1.0) * rng.standard_normal(array.shape)
             variable.assign(moved.astype(array.dtype))
+        self._settle()
+
+    def _settle(self) -> None:
+        """Lets layers that were adapted to data compute with the statistics that they have now."""
+        for layer in self.model._flatten_layers():
+            if getattr(layer, "adapt_mean", None) is not None:  # of which a Normalization computes with copies
+                layer.finalize_state()
 
     def _random_states(self) -> list[NDArray[Any]]:
         """The states of its random generators, which change as they are drawn from."""
