@@ -327,7 +327,7 @@ def _model_in(stored: Archive, dialect: Dialect, notes: Notes) -> tuple[dict[str
         reader.dialect = dialect
         model = with_sizes(model_of(config, reader), config["config"], stored.arrays)
     except UnportedError as reason:
-        raise RegspecError(Problem(f"can't be ported: {reason}", path=str(stored.path))) from None
+        raise RegspecError(Problem(f"can't be ported: {reason}", reason.hint, str(stored.path))) from None
     except DAMAGE as error:  # which is chained, because it may be a mistake of regspec's
         who = "" if reader.at is None else f"'{reader.at[:80]}' "
         place = stored.place() if reader.at is None else stored.place_of(reader.at)

@@ -123,7 +123,9 @@ class Bundle:
         if number not in self._shards:
             name = f"{self.index.stem}.data-{number:05d}-of-{self._count:05d}"
             if (path := file_in(self.index.parent, name)) is None:
-                raise ValueError(f"'{name}' is not there")
+                raise ValueError(
+                    f"'{name}', which has its arrays, is not there; give the whole folder, as it was saved"
+                )
             is_empty = not path.stat().st_size  # which can't be mapped
             self._shards[number] = np.zeros(0, np.uint8) if is_empty else np.memmap(path, np.uint8, "r")
         return self._shards[number]
