@@ -143,8 +143,10 @@ class Original:
     def run(self, inputs: Sequence[Tensor], *, training: bool = False, with_gradients: bool = False) -> Outcome:
         """What it computes of inputs. Raises `KerasError`."""
         compute = {"torch": self._on_torch, "tensorflow": self._on_tensorflow}.get(self.backend, self._elsewhere)
+        self._forget()  # what it was called with before
         before = self._random_states()
         outputs, losses, found = compute(inputs, training, with_gradients and self.has_gradients)
+        self._forget()
         after = self._random_states()
         is_random = any(not np.array_equal(old, new) for old, new in zip(before, after, strict=True))
         penalties = {str(index): _tensor(loss) for index, loss in enumerate(losses)}
@@ -293,6 +295,14 @@ class Original:
                 moved = array + 0.1 * (array.std() or 1.0) * rng.standard_normal(array.shape)
             variable.assign(moved.astype(array.dtype))
         self._settle()
+
+    def _forget(self) -> None:
+        """Makes zeros of the states that recurrent layers keep from one call to the next."""
+        for layer in self.model._flatten_layers():
+            if getattr(layer, "stateful", False):
+                for state in _flattened(getattr(layer, "states", None), None):
+                    if hasattr(state, "assign"):
+                        state.assign(np.zeros_like(_array(_tensor(state))))
 
     def _settle(self) -> None:
         """Lets layers that were adapted to data compute with the statistics that they have now."""
