@@ -227,7 +227,7 @@ LIES: dict[str, tuple[Change, str]] = {
     "long": (of_paths("a" * 300), "is no plain name of a file beside it"),
     "missing": (of_paths("b.bin"), f"{PATHS}: error: 'b.bin' is not there"),
     "folder": (of_paths("folder"), "'folder' is not there"),
-    "link": (of_paths("link.bin"), "'link.bin' is a link, which is not followed"),
+    "link": (of_paths("link.bin"), "'link.bin' is a link out of its folder, which is not followed"),
     "a thousand times": (of_paths(*["a.bin"] * 1000), r"paths\[1\]: error: names 'a\.bin' a second time"),
     "no files": (of_paths(), "has 0 bytes, where its weights have 60"),
     "larger": (of_weight(shape=[2**40, 2**40]), "has 60 bytes, where its weights have"),
@@ -264,7 +264,7 @@ def test_manifests_that_lie(name: str, tmp_path: Path) -> None:
     folder = written(tmp_path / "model", sequence(FIRST), {"d/kernel": KERNEL, "d/bias": BIAS})
     assert regspec.port(folder).weights
     (folder / "folder").mkdir()
-    (folder / "link.bin").symlink_to(folder / "a.bin")
+    (folder / "link.bin").symlink_to(tmp_path / "a.bin")
     shutil.copy(folder / "a.bin", tmp_path)
     said = json.loads((folder / "model.json").read_text())
     change(said["weightsManifest"][0])
@@ -281,7 +281,7 @@ def test_a_model_by_a_link_or_a_pipe(tmp_path: Path) -> None:
     assert regspec.port(tmp_path / "link").weights
     (folder / "model.json").rename(tmp_path / "model.json")
     (folder / "model.json").symlink_to(tmp_path / "model.json")
-    with pytest.raises(regspec.RegspecError, match=r"'model\.json' is a link, which is not followed"):
+    with pytest.raises(regspec.RegspecError, match=r"'model\.json' is a link out of its folder"):
         regspec.port(folder)
     (folder / "model.json").unlink()
     os.mkfifo(folder / "model.json")

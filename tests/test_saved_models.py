@@ -129,7 +129,7 @@ MISSING = {
     "saved_model.pb": "is a folder, and no SavedModel",
     "keras_metadata.pb": "has no keras_metadata.pb, in which Keras says what its layers are",
     "variables/variables.index": "has no variables/variables.index, and so no weights",
-    "variables/variables.data-00000-of-00001": "'variables.data-00000-of-00001', which has its arrays, is not there",
+    "variables/variables.data-00000-of-00001": "00000-of-00001', which has its arrays, is not there; give",
 }
 
 
