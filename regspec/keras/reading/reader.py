@@ -20,7 +20,6 @@ from regspec.keras.formats.archive import Archive
 from regspec.keras.operations.functions import is_function
 from regspec.keras.operations.recorded import is_operation
 from regspec.language.fields import MAX_NAME, RESERVED
-
 from regspec.text.problems import Problem, Problems
 
 MAX_AXES = 64  # of an input, as of any tensor
