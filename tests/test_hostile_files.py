@@ -96,7 +96,6 @@ CONFIGS: list[tuple[Any, str]] = [
     (sequence(*(layer("Dense", f"d{index}", units=3) for index in range(20_001))), "more than 20,000 layers"),
     (sequence(layer("Dense", "d", units=3, mean=[0.5] * 300_001)), "values in values without end"),
     ({"class_name": "Sequential", "config": {"layers": [layer("Flatten", "f", batch_shape=[2] * 9999)]}}, "9,999 axes"),
-    (dense(**{"k" * 10**6: 1}), "Dense with kkk"),
     (sequence(layer("EinsumDense", "e", equation="..." * 30_000, output_shape=3)), "'equation' of EinsumDense"),
     (sequence(layer("RepeatVector", "r", n=10**4000)), "the number is too large"),
     (sequence(layer("Permute", "p", dims=[*range(1, 3000)])), "p orders the axes"),
