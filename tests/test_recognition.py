@@ -91,6 +91,7 @@ FILES: dict[str, tuple[bytes, str, str | None]] = {
     "png": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "is an image", None),
     "jpeg": (b"\xff\xd8\xff\xe0\0\x10JFIF", "is an image", None),
     "html": (b"\n<!DOCTYPE html><html>", "is HTML or XML", "a page that was saved in place of the file?"),
+    "code": (b'"""What it does."""\nimport keras\n', "is a text, and no model of Keras", "save the model itself"),
     "npy": (b"\x93NUMPY\x01\0", "is an array of NumPy", "it has numbers without layers"),
     "npz": (zipped("a.npy", "b.npy"), "is an archive of NumPy's arrays", ALONE),
     "zip": (zipped("folder/model.h5"), "is a zip with models in it", "unpack it"),
