@@ -9,6 +9,7 @@ import typer
 
 from regspec.cli.application import Force, app, output_option
 from regspec.graph.loading import graph_of
+from regspec.keras.verification import TOLERANCE
 from regspec.text import files
 from regspec.text.problems import needing
 from regspec.views.summary import summarize
@@ -85,7 +86,7 @@ def port(
     ] = False,
     tolerance: Annotated[
         float, typer.Option(min=0, help="The largest relative error that passes, with --verify.")
-    ] = 2e-4,
+    ] = TOLERANCE,
     force: Force = False,
 ) -> None:
     """Port a Keras model to a spec, a PyTorch class, its weights and a training file. Needs no Keras or TensorFlow.

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from regspec.keras.arrays.files import ArrayFile
 from regspec.keras.formats import hdf5, zipped
@@ -32,7 +33,18 @@ def read(path: Path, weights: Path | None = None) -> Archive:
             raise RegspecError(Problem(f"is {form.words}", hint, str(path)))
         archive = form.read(path, has_others=weights is not None)
     check(archive)
+    archive = replace(archive, config=_with_flags(archive.config))
     return archive if weights is None else replace(archive, arrays=_arrays(weights))
+
+
+def _with_flags(value: Any) -> Any:
+    """A config that says true or false of what is trained, where it may have a number: ``layer.trainable = 0``."""
+    if isinstance(value, list):
+        return [_with_flags(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    flags = {"trainable": bool(value["trainable"])} if isinstance(value.get("trainable"), (int, float)) else {}
+    return {**{key: _with_flags(each) for key, each in value.items()}, **flags}
 
 
 def _config_beside(weights: Path) -> Path | None:

@@ -93,7 +93,9 @@ class Sight:
     @property
     def is_json(self) -> bool:
         """Whether a file looks like JSON, broken or not."""
-        return self.start.lstrip(BLANKS)[:1] in (b"{", b"[", b'"') and not self.is_folder
+        start = self.start.replace(b"\x00", b"").lstrip(BLANKS)  # of whatever encoding
+        is_quoted = start[:1] == b'"' and start[1:].lstrip()[:1] in (b"{", b"[", b"\\")  # and no text of its own
+        return (start[:1] in (b"{", b"[") or is_quoted) and not self.is_folder
 
     @cached_property
     def json(self) -> Any:

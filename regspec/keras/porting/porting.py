@@ -39,6 +39,7 @@ from regspec.keras.reading.reading import model_of
 from regspec.keras.reading.settings import data_format_of, is_frozen, layers_in, precision_in, reduction_in, settings_of
 from regspec.keras.reading.text import text_of
 from regspec.keras.training.compiled import training_of, training_text
+from regspec.keras.verification import TOLERANCE
 from regspec.specs.model import ModelSpec
 from regspec.targets.source import source
 from regspec.targets.torch.program import Program, program_of
@@ -53,7 +54,6 @@ if TYPE_CHECKING:
 
     from regspec.keras.verification.verifying import Verification
 
-TOLERANCE = 2e-4  # the largest relative error of a port that is verified
 PORTED = "<the ported spec>"  # what messages call the text of one
 
 
@@ -330,7 +330,7 @@ def _model_in(stored: Archive, dialect: Dialect, notes: Notes) -> tuple[dict[str
         reader.dialect = dialect
         model = with_sizes(model_of(config, reader), config["config"], stored.arrays)
     except UnportedError as reason:
-        raise RegspecError(Problem(f"can't be ported: {reason}", path=str(stored.path))) from None
+        raise RegspecError(Problem(f"can't be ported: {reason}", reason.hint, str(stored.path))) from None
     except DAMAGE as error:  # which is chained, because it may be a mistake of regspec's
         who = "" if reader.at is None else f"'{reader.at[:80]}' "
         place = stored.place() if reader.at is None else stored.place_of(reader.at)

@@ -147,7 +147,7 @@ def _fields_of(
             continue
         if (class_name, key) in SAME_BOUNDS and not isinstance(value, list):
             value = [value, value]
-        if isinstance(cls.model_fields[field].default, bool) and value in (0, 1):  # which may be written as numbers
+        if isinstance(cls.model_fields[field].default, bool) and isinstance(value, (int, float)):  # as Python takes it
             value = bool(value)
         if (class_name, key) in WITHOUT_BATCH and isinstance(value, list):
             # Keras counts them in a shape without the batch, and those from the end as if it had one

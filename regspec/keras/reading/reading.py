@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_DEPTH = 32  # of models in models
+FEATURES = "port a model of the layers behind it: keras.Sequential([keras.Input(…), *model.layers[1:]])"
 
 
 def model_of(item: Mapping[str, Any], reader: Reader, depth: int = 0) -> Model:
@@ -103,6 +104,10 @@ class _Body:
             shape = batch_shape(layers[0]) or shape
         if shape is None:
             raise UnportedError("a Sequential model that was never built, so that the shape of its input is not known")
+        if not isinstance(shape, list):
+            first = f"'{name_of(layers[0])}' ({str(layers[0]['class_name'])[:80]})"
+            what = f"a Sequential model whose inputs are a mapping, {', '.join(shape)[:80]}, which {first} takes"
+            raise UnportedError(what, FEATURES)
         name = identifier(name_of(layers[0]) if layers[0]["class_name"] == "InputLayer" else "input", self.taken)
         self.inputs[name] = declared_input(layers[0], shape, self.reader.dialect.dtype)
         last = name
