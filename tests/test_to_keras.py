@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -242,53 +241,6 @@ def test_a_parameter_that_keras_lacks(tmp_path: Path) -> None:
         regspec.to_keras(model, tmp_path / "a.keras")
 
 
-ALTERED = """\
-{regspec: 1, inputs: {x: {shape: [4]}}, layers: [
-  Dense: {name: a, units: 3, kernel_regularizer: {l2: 0.1}}, Dense: {name: b, units: 2, trainable: false}]}
-"""
-# What is done to a module, and what is said of it; with lossy it is left out.
-DONE: dict[str, tuple[Callable[[Any], object], str]] = {
-    "frozen": (lambda m: m.a.bias.requires_grad_(False), "'a.bias' is frozen, and by the spec it is trained"),
-    "freed": (lambda m: m.b.bias.requires_grad_(True), "'b.bias' is trained, and by the spec it is not"),
-    "strength": (
-        lambda m: m.set_strength("a.kernel.l2", 0.5),
-        "the penalty a.kernel.l2 is 0.5 in the module and 0.1 in its spec",
-    ),
-    "penalty": (
-        lambda m: regspec.regularize(m, [{"parameters": ["a.bias"], "regularizer": {"l1": 0.3}}]),
-        "the penalty a.bias.l1 is 0.3 in the module and absent in its spec",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", DONE)
-def test_what_was_done_to_a_module(name: str, tmp_path: Path) -> None:
-    change, told = DONE[name]
-    model = regspec.build(ALTERED, seed=0)
-    change(model)
-    with pytest.raises(regspec.RegspecError) as raised:
-        regspec.to_keras(model, tmp_path / "a.keras")
-    assert [each.what for each in raised.value.problems] == [told]
-    assert regspec.to_keras(model, tmp_path / "a.keras", lossy=True).left_out == (told,)
-
-
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        (lambda m: torch.nn.utils.parametrizations.spectral_norm(m.a), "'a.weight' of the Model is another"),
-        (lambda m: setattr(m, "a", torch.nn.Linear(4, 5)), "'a.weight' of the Model is another"),
-        (lambda m: m.to("meta"), "'a.weight' of the Model has no numbers"),
-    ],
-)
-def test_a_module_with_other_weights(change: Callable[[Any], object], told: str, tmp_path: Path) -> None:
-    model = regspec.build(ALTERED, seed=0)
-    change(model)
-    state = torch.get_rng_state()
-    with pytest.raises(regspec.RegspecError, match=told):
-        regspec.to_keras(model, tmp_path / "a.keras", lossy=True)
-    assert torch.equal(torch.get_rng_state(), state)
-
-
 def test_a_file_that_is_there_is_kept(tmp_path: Path) -> None:
     regspec.to_keras(EXAMPLES / "mlp.yaml", tmp_path / "a.keras", seed=0)
     regspec.to_keras(EXAMPLES / "mlp.yaml", tmp_path / "a.keras", seed=0)  # the same once more
@@ -302,11 +254,14 @@ def test_a_port_and_a_spec_by_the_command(tmp_path: Path) -> None:
     """A port's folder gives its weights, and a spec drawn ones; other formats want a run."""
     source = EXAMPLES / "keras_mlp.keras"
     regspec.port(source).save(tmp_path / "ported")
-    done = command("export", "ported", "--format", "keras", "-o", "back.keras", cwd=tmp_path)
+    done = command("export", "ported", "-o", "back.KERAS", cwd=tmp_path)  # by an ending as Windows may have it
     assert (done.code, done.stdout) == (0, "back.keras\n"), done.output
     x = torch.randn(5, 13)
     back, first = (keras.models.load_model(path) for path in (tmp_path / "back.keras", source))
     torch.testing.assert_close(back(x), first(x), rtol=0, atol=0)
+    ours, theirs = (each.get_compile_config() for each in (back, first))
+    assert ours["optimizer"]["config"] == theirs["optimizer"]["config"]
+    assert (ours["loss"]["class_name"], ours["metrics"]) == ("SparseCategoricalCrossentropy", theirs["metrics"])
     (tmp_path / "net.yaml").write_text(LOSSY)
     done = command("export", "net.yaml", "--format", "keras", cwd=tmp_path)
     assert done.code == 1

@@ -283,6 +283,10 @@ class Layer(Frozen):
         """The expression that computes its output, or those of several."""
         raise NotImplementedError
 
+    def counts_by_mask(self, *xs: Symbol) -> bool:
+        """Whether it computes with the masks that these inputs have, and does not only hand them on."""
+        return self.reads_mask and any(x.mask is not None for x in xs)
+
     def absent(self, x: Symbol, *others: Symbol) -> tuple[str, ...]:
         """Parameters that Keras does not have, which stay zero: of the main module, or ``suffix.name`` of another."""
         return ()

@@ -104,6 +104,9 @@ class BatchNormalization(ChannelNormalization):
         if x.mask is not None and (self.renorm or x.mask.rank != x.rank - 1):
             raise ShapeError(f"has a mask of {text(x.mask.shape)}, which does not fit {x.described}")
 
+    def counts_by_mask(self, *xs: Symbol) -> bool:
+        return xs[0].mask is not None
+
     @property
     def reads_batch(self) -> bool:
         return self.trainable is not False  # statistics may move though no weight is trained

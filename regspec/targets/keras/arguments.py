@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from regspec.targets.keras.network import Function, Object, Operation
 
 MODULES: dict[type[Named], str] = {WeightInitializer: "initializers", WeightConstraint: "constraints"}
 REGULARIZERS: dict[type[Penalty], str] = {L1: "L1", L2: "L2", L1L2: "L1L2", Orthogonal: "OrthogonalRegularizer"}
+ADDED = ("L1", "L2", "L1L2")  # whose sums are L1L2
 _OF_SLOTS = ("_initializer", "_regularizer", "_constraint")
 
 
@@ -127,10 +128,12 @@ class Arguments:
         kept = [each for each in made if each is not None]
         if len(kept) < 2:
             return kept[0] if kept else LOST
-        strengths = {type(part): part.strength for part in value.parts if isinstance(part, (L1, L2))}
-        if len(kept) == 2 and len(strengths) == 2:
-            return Object("regularizers", "L1L2", {"l1": strengths[L1], "l2": strengths[L2]})
-        return self._lose(f"has the regularizer {value}, which Keras does not have as one")
+        if any(each.name not in ADDED for each in kept):
+            return self._lose(f"has the regularizer {value}, which Keras does not have as one")
+        sums: dict[str, float] = {}
+        for name, strength in (pair for part in value.parts for pair in _strengths(part)):
+            sums[name] = sums.get(name, 0.0) + strength
+        return Object("regularizers", "L1L2" if len(sums) > 1 else "".join(sums).upper(), sums)
 
     def _activation(self, function: ActivationFunction) -> Any:
         """A function by its name; with arguments, by those, or as a layer."""
@@ -179,6 +182,14 @@ def _penalty(part: Penalty | Scheduled) -> Object | None:
     name = REGULARIZERS[type(part)]
     given = {name.lower() if field == "strength" else field: value for field, value in _given(part).items()}
     return Object("regularizers", name, given)
+
+
+def _strengths(part: Penalty | Scheduled) -> Iterator[tuple[str, float]]:
+    """The strengths of a penalty that is an L1, an L2 or both, by Keras's names."""
+    if isinstance(part, L1L2):
+        yield from (("l1", part.l1), ("l2", part.l2))
+    elif isinstance(part, (L1, L2)):
+        yield part.name, part.strength
 
 
 def _frozen(value: Any) -> Any:
