@@ -88,6 +88,18 @@ def _computed(value: Any, at: tuple[int, ...] = ()) -> Any:
         raise PydanticCustomError("arithmetic", "{what}", context) from None
 
 
+OF_SLOTS = ("_initializer", "_regularizer", "_constraint")  # how the names of fields end that are of weights
+
+
+@cache
+def in_order(cls: type[Frozen]) -> tuple[str, ...]:
+    """The fields of a class as a person would write them: required ones first, those of slots last."""
+    declared = cls.model_fields
+    names = [name for each in cls.__mro__ for name in inspect.get_annotations(each) if name in declared]
+    order = sorted(dict.fromkeys(names), key=lambda name: (not declared[name].is_required(), name.endswith(OF_SLOTS)))
+    return tuple(order)
+
+
 def _one_or_more(value: Any) -> Any:
     return tuple(value) if isinstance(value, (list, tuple)) else (value,)
 

@@ -109,9 +109,13 @@ def spec_form(value: Any, sort: str, generation: int = 3) -> Any:
             del fields[field]
         elif isinstance(each, dict):
             raise UnportedError(f"the {sort} '{name}' with {field} = {str(each)[:80]}")
-        elif each == member.model_fields[field].default:
+        elif each == (default := member.model_fields[field].default) or (each,) == default or each == [*_each(default)]:
             del fields[field]
     return {member.name: fields} if fields else member.name
+
+
+def _each(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else ()
 
 
 def registering(sort: str, name: str) -> str | None:

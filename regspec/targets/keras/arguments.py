@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from regspec.code.shapes import ShapeError, Symbol
 from regspec.language.activations import ActivationFunction
 from regspec.language.constraints import WeightConstraint
-from regspec.language.fields import Frozen, snake_case
+from regspec.language.fields import Frozen, in_order, snake_case
 from regspec.language.forms import Named
 from regspec.language.initializers import WeightInitializer
 from regspec.language.regularizers import L1, L1L2, L2, Orthogonal, Penalty, Regularizer, Scheduled
@@ -23,7 +22,6 @@ from regspec.targets.keras.network import Function, Object, Operation
 MODULES: dict[type[Named], str] = {WeightInitializer: "initializers", WeightConstraint: "constraints"}
 REGULARIZERS: dict[type[Penalty], str] = {L1: "L1", L2: "L2", L1L2: "L1L2", Orthogonal: "OrthogonalRegularizer"}
 ADDED = ("L1", "L2", "L1L2")  # whose sums are L1L2
-_OF_SLOTS = ("_initializer", "_regularizer", "_constraint")
 
 
 @dataclass
@@ -83,7 +81,7 @@ class Arguments:
             instead = layer.keras_fields(*xs)
         is_frozen = getattr(layer, "trainable", True) is False
         found: dict[str, Any] = {}
-        for name in _in_order(type(layer)):
+        for name in in_order(type(layer)):
             declared = type(layer).model_fields[name]
             value = instead.get(name, getattr(layer, name))
             if value is None and self.for_file and name not in getattr(layer, "own_fields", ()):
@@ -213,10 +211,3 @@ def _given(thing: Named) -> dict[str, Any]:
     """The arguments of a named thing that are not as their defaults."""
     declared = type(thing).model_fields
     return {name: value for name, value in thing if declared[name].is_required() or value != declared[name].default}
-
-
-def _in_order(cls: type[Frozen]) -> list[str]:
-    """The fields of a class, as a person would write them: required ones first, those of slots last."""
-    declared = cls.model_fields
-    names = [name for each in cls.__mro__ for name in inspect.get_annotations(each) if name in declared]
-    return sorted(dict.fromkeys(names), key=lambda name: (not declared[name].is_required(), name.endswith(_OF_SLOTS)))
