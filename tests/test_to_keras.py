@@ -33,7 +33,7 @@ name: order
 data_format: channels_last
 inputs: {left: {shape: [5]}, right: {shape: [5]}, other: {shape: [5]}}
 layers:
-  - Dense: {name: late, units: 5, inputs: other}
+  - Dense: {name: late, units: 5, inputs: other, bias_initializer: constant, kernel_constraint: unit_norm}
   - Dense: {name: near, units: 5, inputs: right, kernel_regularizer: l2}
   - Dense: {name: first, units: 5, inputs: left}
   - Dense: {name: deep, units: 5}

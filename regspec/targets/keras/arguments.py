@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 from regspec.code.shapes import ShapeError, Symbol
@@ -40,9 +41,12 @@ class Arguments:
         if isinstance(layer, Layer):
             fields = self._heard(layer, fields)
         given = {**self._own(layer, xs), **fields}
+        order = [name for name in in_order(type(layer)) if name in given and name != "dtype"]
+        given = {name: given[name] for name in dict.fromkeys((*order, *given))}
         made = {name: self.value(value) for name, value in given.items()}
         given = {name: each for name, each in made.items() if each is not LOST}
-        return Object(getattr(layer, "keras_module", Layer.keras_module), type(layer).__name__, given)
+        module = getattr(layer, "keras_module", Layer.keras_module)
+        return Object(module, type(layer).__name__, given, _first_of(type(layer)))
 
     def _heard(self, layer: Layer, fields: Mapping[str, Any]) -> Mapping[str, Any]:
         """The fields without a penalty on the output that Keras's class does not apply."""
@@ -178,8 +182,20 @@ def _penalty(part: Penalty | Scheduled) -> Object | None:
     if isinstance(part, Scheduled) or type(part) not in REGULARIZERS:
         return None
     name = REGULARIZERS[type(part)]
-    given = {name.lower() if field == "strength" else field: value for field, value in _given(part).items()}
-    return Object("regularizers", name, given)
+    said = {**dict(_strengths(part)), **_given(part)} if isinstance(part, (L1, L2)) else _given(part)
+    given = {key: value for key, value in said.items() if key != "strength"}
+    return Object("regularizers", name, given, (*given,) if len(given) == 1 else ())
+
+
+@cache
+def _first_of(cls: type[Frozen]) -> tuple[str, ...]:
+    """The first arguments of Keras's class that say what a layer is: those that it needs, or its main one.
+
+    The number of an axis says nothing without its name.
+    """
+    needed = tuple(name for name in in_order(cls) if cls.model_fields[name].is_required())
+    main = getattr(cls, "main", None)
+    return needed or ((main,) if main and main not in getattr(cls, "axis_fields", ()) else ())
 
 
 def _strengths(part: Penalty | Scheduled) -> Iterator[tuple[str, float]]:
@@ -210,4 +226,5 @@ def _is_default(value: Any, default: Any) -> bool:
 def _given(thing: Named) -> dict[str, Any]:
     """The arguments of a named thing that are not as their defaults."""
     declared = type(thing).model_fields
-    return {name: value for name, value in thing if declared[name].is_required() or value != declared[name].default}
+    said = {name for name, each in declared.items() if each.is_required()} | thing.said_in_keras
+    return {name: value for name, value in thing if name in said or value != declared[name].default}
