@@ -235,11 +235,14 @@ def export(
     the model. What prepares the data is not in it: columns, names of classes and units are said at the end, and in the
     file.
     """
-    is_for_keras = "keras" in (format_ or "") or (output is not None and output.suffix.lower() == ".keras")
     is_run = run.is_dir() and ((run / "run.json").is_file() or not (run / "spec.yaml").is_file())
-    if is_for_keras and not is_run:
-        _to_keras(run, output, format_ or "keras", lossy=lossy, force=force)
-        return
+    if not is_run:
+        with needing("export", "train"):
+            from regspec.training.exporting.naming import path_of
+        form = path_of(output, format_, "")[1]
+        if "keras" in form:
+            _to_keras(run, output, form, lossy=lossy, force=force)
+            return
     typer.echo(str(_loaded(run, "export").export(output, format=format_, lossy=lossy, force=force)))
 
 
