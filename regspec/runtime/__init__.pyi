@@ -92,6 +92,7 @@ from .penalties.constraints import MaxNorm as MaxNorm
 from .penalties.constraints import MinMaxNorm as MinMaxNorm
 from .penalties.constraints import NonNeg as NonNeg
 from .penalties.constraints import UnitNorm as UnitNorm
+from .penalties.proximal import shrunk_groups as shrunk_groups
 from .penalties.regularized import Regularized as Regularized
 from .penalties.regularized import accumulate as accumulate
 from .penalties.regularizers import L1 as L1
