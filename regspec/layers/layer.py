@@ -135,6 +135,7 @@ class Layer(Frozen):
     keeps_axes: ClassVar[bool] = True  # whether an output with as many axes as an input has the axes of that
     says_axes: ClassVar[bool] = False  # whether a field of it, axes, says what those of its output mean
     open_rank: ClassVar[int] = 4  # from how many axes on it must be told which one has the channels
+    channel_axis: ClassVar[str | None] = None  # the field with the axis of the channels, which is absent for these
     axis_fields: ClassVar[tuple[str, ...]] = ()  # fields with axes of its input, as the spec counts them
 
     def keras_fields(self, *xs: Symbol) -> dict[str, Any]:

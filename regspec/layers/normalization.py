@@ -34,6 +34,7 @@ class ChannelNormalization(AffineSlots):
     example = "{gamma_regularizer: {l1: 1e-4}}"
     supports_masking = True
     axis_fields = ("axis",)
+    channel_axis = "axis"
 
     axis: Axis | None = Field(None, description="The axis of the channels; wherever they lie when absent.")
     epsilon: NotNegative = Field(1e-3, description="Added to the variance.")

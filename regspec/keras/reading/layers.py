@@ -95,8 +95,8 @@ def layer_of(item: Mapping[str, Any], dialect: Dialect, notes: Notes) -> dict[st
             raise UnportedError(f"it is a layer of {library.name}, which {library.does}", f"{library.advice}; {way}")
         raise UnportedError(f"no kind ports the class {_whose(item)}")
     fields = _fields_of(cls, class_name, config, dialect, notes)
-    if _is_last(cls, fields.get("axis"), item.get("build_config")):
-        del fields["axis"]
+    if (axis := cls.channel_axis) is not None and _is_last(fields.get(axis), item.get("build_config")):
+        del fields[axis]
     if (precision := _precision(class_name, config, dialect, notes)) != dialect.dtype:
         fields["dtype"] = precision
     if config.get("synchronized"):
@@ -124,12 +124,11 @@ def _as_written(cls: type[Frozen], fields: Mapping[str, Any]) -> dict[str, Any]:
     return {**said, **sizes}
 
 
-def _is_last(cls: type[Frozen], axis: Any, built: Any) -> bool:
-    """Whether an axis is the last, of a kind that takes the channels' where none is said."""
+def _is_last(axis: Any, built: Any) -> bool:
+    """Whether an axis is the last of the input that a layer was built for."""
     shape = built.get("input_shape") if isinstance(built, dict) else None
     shape = shape[0] if isinstance(shape, list) and shape and isinstance(shape[0], list) else shape  # of several inputs
-    last = [-1, *([len(shape) - 1] if isinstance(shape, list) else [])]
-    return axis in last and "axis" in cls.model_fields and cls.model_fields["axis"].default is None
+    return axis in [-1, *([len(shape) - 1] if isinstance(shape, list) else [])]
 
 
 def _is_repeated(value: Any) -> bool:
