@@ -36,6 +36,7 @@ class Named(Frozen):
     of_user: ClassVar[Import | None] = None  # the callable that a user has added
     main_in_keras: ClassVar[str | None] = None  # what Keras calls the main argument, where that is otherwise
     layer_in_keras: ClassVar[str | None] = None  # Keras's layer of it, with another default of the main argument
+    said_in_keras: ClassVar[frozenset[str]] = frozenset()  # arguments that Keras reads even at their defaults
     own_fields: ClassVar[frozenset[str]] = frozenset()  # arguments that Keras's counterpart does not have
     example: ClassVar[str] = ""  # what an example says after the name, as a spec writes it: 0.1
 

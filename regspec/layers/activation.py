@@ -114,6 +114,9 @@ class Softmax(Elementwise):
 
     axis_fields = ("axis",)
 
+    def counts_by_mask(self, *xs: Symbol) -> bool:
+        return xs[0].mask is not None
+
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         for axis in self.axis:
             x.dimension(axis)  # raises if there is none

@@ -157,9 +157,13 @@ def _written(member: type[Named], config: Mapping[str, Any], what: str) -> Any:
             del fields[field]
         elif isinstance(each, dict):
             raise UnportedError(f"{what} with {field} = {str(each)[:80]}")
-        elif each == member.model_fields[field].default:
+        elif each == (default := member.model_fields[field].default) or (each,) == default or each == [*_each(default)]:
             del fields[field]
     return {member.name: fields} if fields else member.name
+
+
+def _each(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else ()
 
 
 def replacing(sort: str, name: str) -> str:

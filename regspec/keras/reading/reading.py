@@ -248,8 +248,8 @@ class _Body:
         if index == 0:
             name = self.layer(layer, inputs, given)
         else:
-            name = identifier(f"{name_of(layer)}_{index + 1}", self.taken)
             first = self.names[name_of(layer)]
+            name = identifier(f"{first.rstrip('_')}_{index + 1}", self.taken)
             if first in self.paddings:
                 again = identifier(f"{name}_padding", self.taken)
                 self.operations.add(again)
