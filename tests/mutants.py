@@ -398,7 +398,7 @@ MUTANTS = (
     Mutant(
         "what a model gives in evaluation is kept as its caller may change it",
         "runtime/penalties/listeners.py",
-        "_apart(each) if _is_in(each[2], given) else each for each in heard",
+        "_apart(each) if id(each[2]) in given else each for each in heard",
         "each for each in heard",
         "tests/test_heard_outputs.py -k after_the_forward",
     ),

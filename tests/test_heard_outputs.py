@@ -113,6 +113,26 @@ def test_sizes_around_what_is_kept(is_training: bool, mode: Any, width: int) -> 
     torch.testing.assert_close(model.regularization_terms(), each[0])
 
 
+@in_either_mode
+def test_gradients_of_outputs_over_a_mebibyte(is_training: bool) -> None:
+    """Each has a node of its own; also twice in one graph, and where the gradients are differentiated again."""
+    torch.manual_seed(5)
+    model, x = Twice(35_001).double().train(is_training), torch.randn(4, 3, dtype=torch.float64)
+    parameters = [*model.parameters()]
+    for _ in range(2):
+        output = model(x)
+        loss = output.square().sum() + model.regularization_loss()
+        wanted = output.square().sum() + sum(written_out(model, x).values())
+        torch.testing.assert_close(loss, wanted)
+        for _ in range(2):
+            own = torch.autograd.grad(loss, parameters, create_graph=True)
+            torch.testing.assert_close(own, torch.autograd.grad(wanted, parameters, create_graph=True))
+        again = torch.autograd.grad(sum(each.square().sum() for each in own), parameters, retain_graph=True)
+        others = torch.autograd.grad(wanted, parameters, create_graph=True)
+        seconds = torch.autograd.grad(sum(each.square().sum() for each in others), parameters)
+        torch.testing.assert_close(again, seconds)
+
+
 @pytest.mark.parametrize(("width", "kept"), [(999, True), (16384, True), (16385, False)])
 def test_at_most_a_mebibyte_is_kept_without_gradients(width: int, kept: bool) -> None:
     model = Twice(width).eval()

@@ -54,6 +54,8 @@ PRIVATE: dict[str, Callable[[], Any]] = {
     "_foreach_norm": lambda: torch,
     "_foreach_sign": lambda: torch,
     "_version": lambda: torch.ones(1),
+    "_sequence_nr": lambda: torch.ones(1, requires_grad=True).exp().grad_fn,
+    "_set_sequence_nr": lambda: torch.ones(1, requires_grad=True).exp().grad_fn,
     "_is_view": lambda: torch.ones(1),
     "_base": lambda: torch.ones(1),
     "_lazy_clone": lambda: torch,

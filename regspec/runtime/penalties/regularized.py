@@ -32,7 +32,7 @@ from regspec.runtime.penalties.listeners import (
 )
 from regspec.runtime.penalties.missed import heard_by, watch
 from regspec.runtime.penalties.notebook import module_html
-from regspec.runtime.penalties.passes import is_in_backward, is_part_of_script, is_recorded
+from regspec.runtime.penalties.passes import is_no_forward, is_part_of_script
 from regspec.runtime.penalties.readings import Reading
 from regspec.runtime.penalties.state import (
     Constraint,
@@ -250,10 +250,11 @@ class Regularized(Penalized):
     # -- the forward --------------------------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if listening.notes is not None or torch.compiler.is_exporting() or is_in_backward() or is_recorded():
+        is_traced = torch.compiler.is_compiling()
+        if listening.notes is not None or (torch.compiler.is_exporting() if is_traced else is_no_forward()):
             return super().__call__(*args, **kwargs)
         state = self._regspec
-        if torch.compiler.is_compiling():
+        if is_traced:
             state.heard = [*state.heard] if state.accumulates else []  # reading it would be a guard
             notes = Notes(self.training, 0, False)
         else:
@@ -267,7 +268,7 @@ class Regularized(Penalized):
         finally:
             listening.notes = None
         heard = notes.heard
-        if not torch.compiler.is_compiling():
+        if not is_traced:
             if heard:
                 heard, state.room = settled(notes, output), notes.room
             if not state.is_read and self.training:

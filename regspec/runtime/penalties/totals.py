@@ -7,10 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regspec.runtime.kernels.fused import can_fuse, fused_penalty, is_plain
+from regspec.runtime.kernels.fused import Strengths, can_fuse, fused_penalty, is_plain
 from regspec.runtime.kernels.sharded import is_sharded, join, joined, placement, shard
 from regspec.runtime.penalties.listeners import Listener
 from regspec.runtime.penalties.terms import WeightTerm
+
+LARGE = 2**20  # the bytes of an output from which on it has a node of its own
 
 
 class Total:
@@ -36,8 +38,11 @@ class Total:
             return
         l1, l2 = term.strengths
         if l1 or l2:
-            kind = l1 * share, l2 * share, own.dtype, own.get_device(), own.requires_grad
-            total.groups.setdefault(kind, []).append(own)
+            if own.grad_fn is not None and own.nbytes > LARGE and isinstance(term, Listener):
+                total.penalties.append(_in_its_turn((l1 * share, l2 * share), own))
+            else:
+                kind = l1 * share, l2 * share, own.dtype, own.get_device(), own.requires_grad
+                total.groups.setdefault(kind, []).append(own)
         if term.others:
             with torch.set_grad_enabled(torch.is_grad_enabled() and not x.is_inference()):
                 self.penalties.append(term.penalty(x, term.others, share))
@@ -57,3 +62,16 @@ class Total:
             return self.penalties[0] if self.penalties else None
         first, *others = self.penalties
         return torch.stack([first, *(each.to(first.device) for each in others)]).sum()
+
+
+def _in_its_turn(strengths: Strengths, x: Tensor) -> Tensor:
+    """The penalty of a large output, whose gradient is computed when the backward pass comes to it, and not before.
+
+    One node for all outputs would give all their gradients at once, at the beginning of the pass. The pass goes through
+    nodes from the latest to the earliest, so this one is counted as the one that comes next after the output.
+    """
+    penalty = fused_penalty([(strengths, [x])])
+    node: Any = penalty.grad_fn
+    if node is not None and x.grad_fn is not None:
+        node._set_sequence_nr(x.grad_fn._sequence_nr() + 1)
+    return penalty
