@@ -391,8 +391,8 @@ MUTANTS = (
     Mutant(
         "the output of evaluation that is changed in place later is not copied",
         "runtime/penalties/listeners.py",
-        "if is_changed or (notes.is_training and not module.training):",
-        "if notes.is_training and not module.training:",
+        "each if each[2] is None or each[0] in changed else",
+        "each if each[2] is None else",
         "tests/test_settings.py -k place",
     ),
     Mutant(
