@@ -86,6 +86,13 @@ def weights() -> Iterator[Figure]:
             parameter.grad = torch.zeros_like(parameter)
     plain, loop, route = medians([kernels.optimizer.step, kernels.loop, bound.optimizer.step], rounds=21)
     yield Figure("the same, what the gradient route adds to a step / the loop", route - plain, loop, 0.15)
+    shrunk = Kernels()
+    adams = [torch.optim.Adam(each.parameters, lr=1e-9) for each in (kernels, shrunk)]
+    regspec.bind(shrunk.model, adams[1], l1="proximal")
+    for parameter in shrunk.parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    plain, proximal = medians([each.step for each in adams], rounds=9)
+    yield Figure("the same, a step of Adam with the proximal route of L1 / without", proximal, plain, 1.15)
 
 
 # -- training steps ----------------------------------------------------------------------------------------------------
@@ -216,8 +223,8 @@ def memory(regularizer: str, most: float) -> Figure:
                 (model(x).square().mean() + regspec.regularization_loss(model)).backward()
                 optimizer.step()
         peaks.append(sum(each.nbytes for each in model.parameters()) + _peak(events))
-    name = f"memory of a step, 6 layers of 1024 with {regularizer} / without (in MB, not ms)"
-    return Figure(name, *(p / 1e9 for p in peaks), most)
+    name = f"memory of a step, 6 layers of 1024 with {regularizer} / without"
+    return Figure(name, *peaks, most, "MB")
 
 
 def _peak(events: Any) -> int:
