@@ -30,7 +30,19 @@ INDEX = '''"""The kinds of each family of layers: generated, so that a family is
 FAMILIES = {'''
 # What only the runtime's own files, and those that attach and bind, use.
 INSIDE = (
-    *("attaching", "compiling", "fused", "missed", "notebook", "passes", "readings", "sharded", "state", "terms"),
+    *(
+        "attaching",
+        "compiling",
+        "fused",
+        "listeners",
+        "missed",
+        "notebook",
+        "passes",
+        "readings",
+        "sharded",
+        "state",
+        "terms",
+    ),
     *("totals", "weights"),
 )
 
