@@ -1,3 +1,4 @@
+from .kernels.backends import backend as backend
 from .modules.activations import Function as Function
 from .modules.activations import HardSigmoid as HardSigmoid
 from .modules.activations import JumpReLU as JumpReLU

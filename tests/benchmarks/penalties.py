@@ -74,15 +74,15 @@ def weights() -> Iterator[Figure]:
     name = "L1 + L2 of ResNet-50's kernels, value and gradient"
     kernels = Kernels()
     ours, theirs = (partial(kernels.without_gradients, way) for way in (kernels.loss, kernels.loop))
-    yield compare(f"{name}, .grad is None before", ours, theirs, most=0.3)
-    yield compare(f"{name}, added to .grad", kernels.loss, kernels.loop, most=0.3)
+    yield compare(f"{name}, .grad is None before", ours, theirs, most=0.2)
+    yield compare(f"{name}, added to .grad", kernels.loss, kernels.loop, most=0.2)
     bound = Kernels()
     regspec.bind(bound.model, bound.optimizer, l1="gradient", l2="gradient")
     for each in (kernels, bound):
         for parameter in each.parameters:
             parameter.grad = torch.zeros_like(parameter)
     plain, loop, route = medians([kernels.optimizer.step, kernels.loop, bound.optimizer.step], rounds=21)
-    yield Figure("the same, what the gradient route adds to a step / the loop", route - plain, loop, 0.15)
+    yield Figure("the same, what the gradient route adds to a step / the loop", route - plain, loop, 0.13)
 
 
 # -- training steps ----------------------------------------------------------------------------------------------------
