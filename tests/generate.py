@@ -31,7 +31,7 @@ FAMILIES = {'''
 # What only the runtime's own files, and those that attach and bind, use.
 INSIDE = (
     *("attaching", "by_numba", "compiling", "fused", "missed", "notebook", "one_pass", "passes", "readings"),
-    *("sharded", "state", "terms", "totals", "weights"),
+    *("sharded", "state", "terms", "totals", "tracing", "weights"),
 )
 
 

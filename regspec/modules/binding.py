@@ -29,7 +29,8 @@ from regspec.modules.parts import Part, Route, is_of_forward, weights_of
 from regspec.modules.stepping import Binding
 from regspec.runtime import L1, L2, GroupLasso, GroupLassoOfBlocks, WithWeights
 from regspec.runtime.penalties.state import Penalized, named_terms, penalized_in
-from regspec.runtime.penalties.terms import Listener, Seen, without_schedule
+from regspec.runtime.penalties.terms import Listener, Seen
+from regspec.runtime.penalties.tracing import without_schedule
 from regspec.text.problems import Problem, RegspecError, did_you_mean
 
 ROUTES = ("loss", "gradient", "decay", "proximal")
