@@ -30,7 +30,7 @@ INDEX = '''"""The kinds of each family of layers: generated, so that a family is
 FAMILIES = {'''
 # What only the runtime's own files, and those that attach and bind, use.
 INSIDE = (
-    *("attaching", "by_numba", "compiling", "fused", "missed", "notebook", "one_pass", "passes", "readings"),
+    *("attaching", "by_numba", "closed", "compiling", "fused", "missed", "notebook", "one_pass", "passes", "readings"),
     *("sharded", "state", "terms", "totals", "tracing", "weights"),
 )
 
