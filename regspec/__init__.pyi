@@ -2,12 +2,13 @@ __version__: str
 
 from .graph.loading import load as load
 from .graph.loading import loads as loads
-from .keras.porting import Port as Port
-from .keras.porting import port as port
+from .keras.porting.porting import Port as Port
+from .keras.porting.porting import port as port
 from .keras.writing.exporting import to_keras as to_keras
 from .language.registered import register_regularizer as register_regularizer
 from .language.registered_functions import register_activation as register_activation
 from .language.registered_functions import register_constraint as register_constraint
+from .language.registered_functions import register_initializer as register_initializer
 from .layers.layer import Layer as Layer
 from .layers.registration import register_layer as register_layer
 from .modules.binding import bind as bind

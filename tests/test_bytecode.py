@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from regspec.keras.bytecode import code_in, described
+from regspec.keras.configs.bytecode import code_in, described
 
 # lambda x, a=3: K.mean(x * 2.5 + 1, axis=-1) if a else tf.nn.relu([y + 70000000000 for y in x], name="out")
 CODES = {

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import regspec
 from regspec.cli import app
 from regspec.keras.conversion import changes
-from regspec.keras.porting import Port
+from regspec.keras.porting.porting import Port
 from regspec.layers import KINDS
 from regspec.layers.families import Elementwise
 

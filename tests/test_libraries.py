@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import regspec
-from regspec.keras.libraries import library_of
+from regspec.keras.configs.libraries import library_of
 
 LAYERS: list[tuple[dict[str, Any], str | None]] = [
     ({"class_name": "QDense"}, "QKeras"),

@@ -154,15 +154,18 @@ def test_a_port_is_saved_twice(tmp_path: Path) -> None:
     assert {each.name for each in (tmp_path / "ported").iterdir()} == {*WRITTEN, "notes.txt"}
 
 
-def test_a_config_alone_and_with_weights(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["model.weights.h5", "model.h5", "model.keras"])
+def test_a_config_alone_and_with_weights(name: str, tmp_path: Path) -> None:
+    """Those of a file of weights, or of a whole model."""
     model = attending()
     reference.fill(model, 1)
     (tmp_path / "model.json").write_text(model.to_json())
-    model.save_weights(tmp_path / "model.weights.h5")
+    (model.save_weights if "weights" in name else model.save)(tmp_path / name)
     assert not regspec.port(tmp_path / "model.json").weights
-    port = regspec.port(tmp_path / "model.json", weights=tmp_path / "model.weights.h5")
+    port = regspec.port(tmp_path / "model.json", weights=tmp_path / name)
     x = torch.randn(3, 5, 6)
     torch.testing.assert_close(port.build()(x), model(x), rtol=1e-4, atol=1e-5)
+    assert port.verify().passed
 
 
 # -- what can't be ported, and files that are no models ----------------------------------------------------------------
@@ -264,7 +267,7 @@ def missing(file: h5py.File) -> None:
 def test_weights_that_lie(
     change: Callable[[h5py.File], None], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("regspec.keras.arrays.MAX_ITEMS", 1_000)  # no more than this is walked through
+    monkeypatch.setattr("regspec.keras.arrays.files.MAX_ITEMS", 1_000)  # no more than this is walked through
     path = rewritten(saved(tmp_path), "model.weights.h5", weights(change))
     with pytest.raises(regspec.RegspecError, match=message):
         regspec.port(path)

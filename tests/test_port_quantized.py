@@ -404,7 +404,7 @@ def test_what_is_rounded_is_compiled(layer: str, is_large: bool, backend: str) -
 
 def test_numbers_of_four_bits() -> None:
     """Against Keras's own packing, along either axis, of odd and even sizes."""
-    from regspec.keras.quantized import _unpacked
+    from regspec.keras.arrays.quantized import _unpacked
 
     rng = np.random.default_rng(0)
     for shape, axis in [((3, 4), -1), ((3, 5), -1), ((4, 3), 0), ((5, 3), 0)]:

@@ -19,7 +19,7 @@ from keras import layers, metrics, optimizers
 
 import regspec
 from regspec.graph.loading import graph_of
-from regspec.keras.dialect import Dialect
+from regspec.keras.configs.dialect import Dialect
 from regspec.keras.training.compiled import Training, training_of, training_text
 from regspec.keras.training.optimizers import OPTIMIZERS, optimizer_of
 from regspec.text.document import parse

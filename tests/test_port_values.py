@@ -13,8 +13,9 @@ import torch
 from keras import layers
 
 import regspec
-from regspec.keras.values import FAMILIES, UnportedError, spec_form
+from regspec.keras.configs.values import UnportedError, spec_form
 from regspec.language.regularizers import REGULARIZERS
+from regspec.language.sorts import FAMILIES
 from regspec.layers.kinds import KINDS
 
 from .layers import reference

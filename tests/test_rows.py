@@ -11,7 +11,7 @@ import torch
 from keras import layers
 
 import regspec
-from regspec.keras.states import state_of
+from regspec.keras.porting.states import state_of
 
 from .layers import reference
 from .layers.row import Row

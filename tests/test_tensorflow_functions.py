@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from regspec.keras.dialect import Dialect
+from regspec.keras.configs.dialect import Dialect
+from regspec.keras.configs.values import UnportedError
 from regspec.keras.operations.operation import Applied
 from regspec.keras.operations.recorded import is_known
 from regspec.keras.operations.tensorflow import FUNCTIONS, tf_operation_of
 from regspec.keras.operations.tensorflow_images import SPECIAL
 from regspec.keras.operations.tensorflow_rules import Parted, ShapeOf, SizeOf, Sizes
-from regspec.keras.values import UnportedError
 
 DIALECT = Dialect(generation=2)
 X, Y = ("x", 0, 0), ("y", 0, 0)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import regspec
-from regspec.keras.kinds import kind_of
+from regspec.keras.configs.kinds import kind_of
 from regspec.layers.kinds import BUILT_IN, KINDS, OPERATIONS
 
 WORDS = "regspec: 1\ninputs: {words: {shape: [5], dtype: int64}}\nlayers:\n"

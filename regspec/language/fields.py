@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
-from typing import Annotated, Any, ClassVar, get_args
+from typing import Annotated, Any, ClassVar, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -49,10 +49,14 @@ class Frozen(BaseModel):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **keywords: Any) -> None:
-        """Evaluates the types of the class's own fields, or pydantic does so again for each class below: 0.2 s."""
+        """Evaluates the types of the class's own fields, or pydantic does so again for each class below: 0.2 s.
+
+        What is said of no field is left out: pydantic knows it by now, and would read it for each class below.
+        """
         super().__pydantic_init_subclass__(**keywords)
         with suppress(NameError):  # of a class in a function, whose names only pydantic finds
-            cls.__annotations__ = inspect.get_annotations(cls, eval_str=True)
+            found: dict[str, Any] = inspect.get_annotations(cls, eval_str=True)
+            cls.__annotations__ = {name: each for name, each in found.items() if get_origin(each) is not ClassVar}
 
     @field_validator("*", mode="before")
     @classmethod

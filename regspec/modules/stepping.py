@@ -26,7 +26,6 @@ from regspec.modules.optimizers import (
     is_scaled,
     parameters_of,
     stands_still,
-    step_size,
 )
 from regspec.modules.parts import Part, Route, removed_first, weights_of
 from regspec.modules.routes import add_gradients, penalty_on_gradient, shrink
@@ -315,10 +314,9 @@ class Steps:
         if skipped is not None and skipped.item():
             return
         proximal = self.parts["proximal"]
-        groups = optimizer.param_groups if proximal else []
-        sizes = {parameter: step_size(group) for group in groups for parameter in group["params"]}
+        groups = {parameter: group for group in optimizer.param_groups if proximal for parameter in group["params"]}
         for part in proximal:
-            shrink(part, sizes)
+            shrink(part, optimizer, groups)
         constrained = [each for each in self.bindings if any(module._regspec.constraints for module in each.modules())]
         if constrained and not stands_still(optimizer):
             for binding in constrained:

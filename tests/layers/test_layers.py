@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import regspec
-from regspec.keras.weights import to_parameters
+from regspec.keras.arrays.matching import to_parameters
 from regspec.layers import KINDS
 from regspec.layers.families import Elementwise
 from regspec.layers.kinds import OPERATIONS

@@ -47,7 +47,7 @@ class Files:
         model.load_weights(self.weights)
         return model
 
-    def port(self) -> regspec.keras.porting.Port:
+    def port(self) -> regspec.keras.porting.porting.Port:
         return regspec.port(self.path, weights=self.weights, activity_reduction="mean")
 
 

@@ -1,6 +1,6 @@
 """The changes to a layer whose inputs have another order of axes than in Keras, in a model made channels first.
 
-The table at the end has a function for each kind or family (see `regspec.keras.kinds`). For most layers two things
+The table at the end has a function for each kind or family (see `configs.kinds`). For most layers two things
 change, the field for the channels and the axis of the activation function, so they share one function. Other kinds have
 their own, which may call that of their family.
 """
@@ -13,9 +13,9 @@ from typing import Any
 
 from regspec.code import axes
 from regspec.code.axes import Order
+from regspec.keras.configs.kinds import nearest
 from regspec.keras.conversion.needed import keeps_places, step_of
 from regspec.keras.conversion.reordered import MAX_PARTS, Change, Reordered, Units
-from regspec.keras.kinds import nearest
 from regspec.language.activations import ActivationFunction
 from regspec.layers.activation import Activation
 from regspec.layers.dense import Dense

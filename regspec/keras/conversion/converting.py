@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from regspec.code.axes import Order
 from regspec.code.shapes import DataFormat
 from regspec.graph.network import Graph
-from regspec.keras.dialect import Dialect
-from regspec.keras.models import Model
-from regspec.keras.weights import Arrays
+from regspec.keras.arrays.matching import Arrays
+from regspec.keras.configs.dialect import Dialect
+from regspec.keras.configs.models import Model
 from regspec.text.problems import Problem, RegspecError
 
 Moving = Callable[[Arrays], Arrays]

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from regspec.graph.network import BlockNode, Graph, LayerNode, Node
+from regspec.keras.arrays.matching import Arrays, WeightPath
+from regspec.keras.configs.models import Model
+from regspec.keras.configs.references import names_in, referred, renamed, with_renamed
 from regspec.keras.conversion.linear import affine_in_evaluation, linear_weight
-from regspec.keras.models import Model
-from regspec.keras.references import names_in, referred, renamed, with_renamed
-from regspec.keras.weights import Arrays, WeightPath
 from regspec.layers.layer import Weight
 
 if TYPE_CHECKING:

@@ -20,14 +20,14 @@ from regspec.code import axes, shapes
 from regspec.code.axes import Order
 from regspec.code.shapes import Symbol
 from regspec.graph.network import BlockNode, Graph, LayerNode
+from regspec.keras.arrays.matching import WeightPath
+from regspec.keras.configs.models import Model
+from regspec.keras.configs.references import names_in
 from regspec.keras.conversion.changes import change_of
 from regspec.keras.conversion.needed import chooses_order, needed_order, preferred_order
 from regspec.keras.conversion.reordered import Change, Reordered
 from regspec.keras.conversion.written import FirstCall, Move, Relaid, Scope, Tensor, is_turned
-from regspec.keras.layers import weights_last
-from regspec.keras.models import Model
-from regspec.keras.references import names_in
-from regspec.keras.weights import WeightPath
+from regspec.keras.reading.layers import weights_last
 from regspec.layers.layer import Layer, Weight
 from regspec.text.problems import Problem, RegspecError
 

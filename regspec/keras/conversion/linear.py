@@ -1,6 +1,6 @@
 """Layers that are linear in one of their weights, and layers that are a scale and a shift in evaluation.
 
-The tables say which, by kinds and families (see `regspec.keras.kinds`).
+The tables say which, by kinds and families (see `regspec.keras.configs.kinds`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from regspec.code.shapes import Symbol
-from regspec.keras.kinds import nearest
+from regspec.keras.configs.kinds import nearest
 from regspec.layers.convolution import Convolution, DepthwiseConvolution, SeparableConvolution, Transposed
 from regspec.layers.dense import Dense
 from regspec.layers.families import Activated

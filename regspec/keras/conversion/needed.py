@@ -2,7 +2,7 @@
 
 A spec with channels last has the axes of an image as Keras does: height, width, channels. The same model with channels
 first has them as they lie in torch. The tables at the end say what a layer needs then, by its kind or its family (see
-`regspec.keras.kinds`); `conversion.changes` says what changes in it.
+`regspec.keras.configs.kinds`); `conversion.changes` says what changes in it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 from regspec.code import axes
 from regspec.code.axes import Order
 from regspec.code.shapes import Shape, Symbol
+from regspec.keras.configs.kinds import nearest
 from regspec.keras.conversion.reordered import Reordered
-from regspec.keras.kinds import nearest
 from regspec.layers.families import Spatial
 from regspec.layers.layer import Layer
 from regspec.layers.normalization import SpectralNormalization

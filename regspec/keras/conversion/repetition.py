@@ -18,12 +18,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from regspec.keras.arrays.matching import Arrays, WeightPath
+from regspec.keras.configs.models import Entry, Model
+from regspec.keras.configs.references import with_renamed
 from regspec.keras.conversion.runs import INPUT, Run, Runs, form_of, whole_fields, with_numbers
-from regspec.keras.layers import weights_last
-from regspec.keras.models import Entry, Model
-from regspec.keras.reader import identifier
-from regspec.keras.references import with_renamed
-from regspec.keras.weights import Arrays, WeightPath
+from regspec.keras.reading.layers import weights_last
+from regspec.keras.reading.reader import identifier
 
 GAIN = 6  # the lines that the blocks of a level must save at least, less their own
 MAX_PARAMETERS = 6  # as of a compiled class

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import accumulate, islice, pairwise
 from typing import Any
 
-from regspec.keras.models import Model
-from regspec.keras.reader import identifier
-from regspec.keras.references import names_in, referred
+from regspec.keras.configs.models import Model
+from regspec.keras.configs.references import names_in, referred
+from regspec.keras.reading.reader import identifier
 from regspec.language.fields import layer_name, snake_case
 from regspec.layers.families import Elementwise
 from regspec.layers.kinds import find_kind

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from regspec.code import axes
 from regspec.code.axes import Order
+from regspec.keras.arrays.matching import WeightPath
+from regspec.keras.configs.models import Model
 from regspec.keras.conversion.reordered import Change, Reordered, Units
-from regspec.keras.models import Model
-from regspec.keras.reader import identifier
-from regspec.keras.weights import WeightPath
+from regspec.keras.reading.reader import identifier
 from regspec.layers.families import Spatial
 from regspec.layers.following import order_after
 from regspec.layers.layer import Layer

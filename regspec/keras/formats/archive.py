@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from regspec.keras.arrays import ArrayFile
+from regspec.keras.arrays.files import ArrayFile
 from regspec.keras.formats.configs import mapping_in
 
 

@@ -8,11 +8,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from regspec.keras.dialect import Dialect
+from regspec.keras.configs.dialect import Dialect
+from regspec.keras.configs.kinds import kind_of
+from regspec.keras.configs.models import MODELS
 from regspec.keras.formats.archive import Archive
 from regspec.keras.formats.schemas import model_schema
-from regspec.keras.kinds import kind_of
-from regspec.keras.models import MODELS
 from regspec.text.problems import Problem, RegspecError
 
 MAX_FAULTS = 20  # that are told of a file

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import h5py
 
-from regspec.keras.arrays import ArrayFile, damaged, text_in
+from regspec.keras.arrays.files import ArrayFile, damaged, text_in
 from regspec.keras.formats.archive import Archive
 from regspec.keras.formats.configs import parsed, words_in
 from regspec.keras.formats.heaps import check_heaps

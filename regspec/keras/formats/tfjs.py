@@ -15,14 +15,14 @@ from typing import Any
 import h5py
 from numpy.typing import NDArray
 
-from regspec.keras.arrays import ArrayFile
+from regspec.keras.arrays.files import ArrayFile
+from regspec.keras.configs.models import MODELS, name_of
 from regspec.keras.formats.archive import Archive
 from regspec.keras.formats.configs import json_in, mapping_in, string_in
 from regspec.keras.formats.envelopes import check_schema
 from regspec.keras.formats.hdf5 import in_memory
 from regspec.keras.formats.manifests import weights_in
 from regspec.keras.formats.schemas import tfjs_schema
-from regspec.keras.models import MODELS, name_of
 from regspec.text.problems import Problem, RegspecError
 
 PLACES = re.compile(r"(layers|_layer_checkpoint_dependencies)/(.*/)?vars/[0-9]+")  # as a .keras file names arrays

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from regspec.keras.configs.values import Item, shortened
 from regspec.keras.operations.tensorflow_nodes import NODE_CLASS, as_function_call
-from regspec.keras.values import Item, shortened
 
 
 def is_model(config: Any) -> bool:

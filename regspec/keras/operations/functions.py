@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-from regspec.keras.dialect import Dialect
+from regspec.keras.configs.dialect import Dialect
+from regspec.keras.configs.values import UnportedError
 from regspec.keras.operations.operation import KerasTensor
 from regspec.keras.operations.tensorflow import tf_operation_of
 from regspec.keras.operations.tensorflow_rules import Parted, Result, ShapeOf, SizeOf, Sizes
-from regspec.keras.values import UnportedError
 
 CLASSES = frozenset({"SlicingOpLambda", "TFOpLambda"})
 

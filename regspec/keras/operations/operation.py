@@ -10,9 +10,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, get_args
 
-from regspec.keras.dialect import Dialect
-from regspec.keras.layers import is_default
-from regspec.keras.values import UnportedError
+from regspec.keras.configs.dialect import Dialect
+from regspec.keras.configs.values import UnportedError
+from regspec.keras.reading.layers import is_default
 from regspec.layers.kinds import KINDS
 from regspec.layers.operations.operands import MAX_NUMBERS
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from regspec.keras.dialect import Dialect
+from regspec.keras.configs.dialect import Dialect
+from regspec.keras.configs.values import UnportedError
 from regspec.keras.operations.operation import RENAMED, KerasTensor, Operand, Operation
 from regspec.keras.operations.rules import RULES, operand_of
-from regspec.keras.values import UnportedError
 from regspec.layers.kinds import OPERATIONS
 
 MODULE = "keras.src.ops"

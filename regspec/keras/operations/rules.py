@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
+from regspec.keras.configs.values import UnportedError
 from regspec.keras.operations.operation import (
     Applied,
     Operand,
@@ -19,7 +20,6 @@ from regspec.keras.operations.operation import (
     tensors_in,
 )
 from regspec.keras.operations.shape_rules import RULES
-from regspec.keras.values import UnportedError
 from regspec.language.activations import ACTIVATIONS
 
 __all__ = ["RULES", "operand_of"]  # with the rules of both files

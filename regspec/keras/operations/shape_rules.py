@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from regspec.keras.configs.values import UnportedError
 from regspec.keras.operations.operation import (
     RULES,
     Applied,
@@ -17,7 +18,6 @@ from regspec.keras.operations.operation import (
     rule,
     tensors_in,
 )
-from regspec.keras.values import UnportedError
 
 __all__ = ["RULES"]
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from regspec.keras.dialect import Dialect
+from regspec.keras.configs.dialect import Dialect
+from regspec.keras.configs.values import UnportedError
 from regspec.keras.operations.operation import Operation
 from regspec.keras.operations.rules import operand_of
 from regspec.keras.operations.tensorflow_images import SPECIAL
 from regspec.keras.operations.tensorflow_rules import Result, ShapeOf, SizeOf, Sizes, TensorFlowCall
-from regspec.keras.values import UnportedError
 
 FUNCTIONS: dict[str, str] = {
     # of two operands

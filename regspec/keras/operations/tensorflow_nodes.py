@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from regspec.keras.values import Item
+from regspec.keras.configs.values import Item
 
 NODE_CLASS = "TensorFlowOpLayer"
 # The function of an operation, and the function's arguments by the operation's attributes.

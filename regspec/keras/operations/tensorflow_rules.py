@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from regspec.keras.dialect import Dialect
+from regspec.keras.configs.dialect import Dialect
+from regspec.keras.configs.values import UnportedError
 from regspec.keras.operations.operation import Operand, Operation, mixing
 from regspec.keras.operations.rules import operand_of
-from regspec.keras.values import UnportedError
 
 
 @dataclass(frozen=True)

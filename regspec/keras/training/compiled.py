@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from regspec.graph.network import Graph
-from regspec.keras.dialect import Dialect
+from regspec.keras.configs.dialect import Dialect
 from regspec.keras.training.losses import Head, Said, loss_of, metric_of
 from regspec.keras.training.optimizers import optimizer_of
 from regspec.keras.training.settings import number

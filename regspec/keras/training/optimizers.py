@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from regspec.keras.dialect import Dialect
+from regspec.keras.configs.dialect import Dialect
 from regspec.keras.training.schedules import by_decay, schedule_of
 from regspec.keras.training.settings import Settings, code, listed, name_and_settings, number, whole
 from regspec.layers.layer import Weight

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from regspec.text.problems import RegspecError
 
 if TYPE_CHECKING:
-    from regspec.keras.porting import Port
+    from regspec.keras.porting.porting import Port
     from regspec.keras.verification.verifying import Verification
 
 COMMAND = (sys.executable, "-P", "-c", "from regspec.keras.verification.apart import answer; answer()")
@@ -103,7 +103,7 @@ def answer() -> None:
 
 
 def _verified(request: Request) -> Verification:
-    from regspec.keras.porting import port
+    from regspec.keras.porting.porting import port
     from regspec.layers.registration import imported
 
     for each in request.imports:

@@ -1,6 +1,6 @@
 """Layers that Keras's torch backend computes otherwise than its TensorFlow backend, which is right.
 
-The table says when, by kinds and families (see `regspec.keras.kinds`).
+The table says when, by kinds and families (see `regspec.keras.configs.kinds`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from regspec.code.shapes import Symbol, same_padding
-from regspec.keras.kinds import nearest
+from regspec.keras.configs.kinds import nearest
 from regspec.layers.layer import Layer
 from regspec.layers.nested import wanted
 from regspec.layers.pooling import AveragePooling

@@ -20,8 +20,8 @@ from regspec.keras.verification.original import KerasError, Original, Unverified
 from regspec.text.problems import RegspecError, first_sentence
 
 if TYPE_CHECKING:
-    from regspec.keras.arrays import ArrayFile
-    from regspec.keras.ported import Provenance
+    from regspec.keras.arrays.files import ArrayFile
+    from regspec.keras.porting.ported import Provenance
 
 # Where Keras's own things lie: of Keras 3, of tf_keras, of Keras 2.
 OWN = re.compile(

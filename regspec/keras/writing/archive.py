@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
+from regspec.keras.arrays.groups import groups_of
+from regspec.keras.arrays.matching import Arrays, WeightPath
 from regspec.keras.formats.zipped import MEMBERS
-from regspec.keras.groups import groups_of
-from regspec.keras.weights import Arrays, WeightPath
 from regspec.targets.keras.config import config_of
 from regspec.targets.keras.network import Network
 

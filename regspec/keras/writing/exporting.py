@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from regspec.graph.loading import AnySpec, graph_of
 from regspec.graph.network import Graph
-from regspec.keras.ported import PortedModel
-from regspec.keras.weights import arrays_in
+from regspec.keras.arrays.matching import arrays_in
+from regspec.keras.porting.ported import PortedModel
 from regspec.keras.writing.altered import alterations
 from regspec.keras.writing.archive import archived, weights_file
 from regspec.modules.building import build, graph_behind

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from operator import attrgetter
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ from regspec.runtime.kernels.closed import (
     scalar,
 )
 from regspec.runtime.kernels.sharded import whole
+from regspec.runtime.penalties.proximal import shrunk_groups
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -95,13 +97,12 @@ class L1:
         return join(self(x))
 
     # for regspec
-    def shrunk(self, x: Tensor, threshold: float | Tensor) -> Tensor:
-        """The proximal step: a soft threshold of each number.
+    def shrunk(self, x: Tensor, threshold: Any) -> Tensor:
+        """The proximal step: a soft threshold of each number, which may have a threshold of its own.
 
         Parikh and Boyd (2014), Proximal algorithms, section 6.5.2.
         """
-        shrunk: Tensor = x.sign() * (x.abs() - threshold).clamp_min(0)
-        return shrunk
+        return x - x.clamp(-threshold, threshold)
 
 
 @dataclass(frozen=True)
@@ -208,12 +209,15 @@ class GroupLasso:
 
     # for regspec
     def shrunk(self, x: Tensor, threshold: float | Tensor) -> Tensor:
-        """The proximal step: a soft threshold of each group's norm.
+        """The proximal step: a soft threshold of each group's norm, or one in which each number has its own.
 
         Parikh and Boyd (2014), Proximal algorithms, section 6.5.4.
         """
         dim, wide = self.dim % x.ndim, _wide(x)
         rest = tuple(axis for axis in range(x.ndim) if axis != dim)
+        if isinstance(threshold, Tensor) and threshold.ndim:
+            thresholds = _wide(threshold) * math.sqrt(math.prod(x.shape[axis] for axis in rest))
+            return shrunk_groups(wide, thresholds, rest).to(x.dtype) if rest else L1(1.0).shrunk(x, thresholds)
         # for torch no dimensions are all
         norms = torch.linalg.vector_norm(wide, dim=rest, keepdim=True) if rest else wide.abs()
         size = math.sqrt(math.prod(x.shape[axis] for axis in rest))
@@ -239,6 +243,8 @@ class GroupLassoOfBlocks:
     # for regspec
     def shrunk(self, x: Tensor, threshold: float | Tensor) -> Tensor:
         """The proximal step: a soft threshold of each group's norm."""
+        if isinstance(threshold, Tensor) and threshold.ndim:
+            threshold = self._by_channels(threshold)
         shrunk = GroupLasso(self.strength, dim=0).shrunk(self._by_channels(x), threshold)
         in_blocks: Tensor = x.unflatten(0, (self.blocks, -1))
         return shrunk.reshape(in_blocks.movedim(self.dim + 1, 1).shape).movedim(1, self.dim + 1).reshape(x.shape)

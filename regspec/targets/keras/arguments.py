@@ -163,9 +163,11 @@ class Arguments:
 
     def _named(self, thing: Named) -> Any:
         """An initializer or a constraint: by its name, or by its class where it has arguments."""
+        module = next(module for cls, module in MODULES.items() if isinstance(thing, cls))
+        if thing.is_registered:
+            raise ShapeError(f"has the {module.removesuffix('s')} {thing.name}, which Keras does not have")
         if not _given(thing):
             return thing.name
-        module = next(module for cls, module in MODULES.items() if isinstance(thing, cls))
         return Object(module, type(thing).__name__, {name: self.value(each) for name, each in _given(thing).items()})
 
 

@@ -244,7 +244,7 @@ def keras_of(subject: Subject) -> Made:
     """A file of Keras, which is ported again to compare it."""
     found, left_out = _in_keras(subject, "keras")
     with needing("Keras files", "keras"):
-        from regspec.keras.porting import port
+        from regspec.keras.porting.porting import port
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.keras")
         path.write_bytes(found[".keras"])

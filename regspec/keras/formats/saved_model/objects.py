@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+from regspec.keras.arrays.groups import groups_of, numbered
+from regspec.keras.configs.models import name_of
 from regspec.keras.formats.configs import words_in
 from regspec.keras.formats.saved_model.protobuf import Message
-from regspec.keras.groups import groups_of, numbered
-from regspec.keras.models import name_of
 from regspec.keras.older.graphs import is_model
 
 MAX_NODES = 100_000

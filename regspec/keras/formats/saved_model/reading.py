@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from regspec.keras.arrays import ArrayFile, damaged
+from regspec.keras.arrays.files import ArrayFile, damaged
 from regspec.keras.formats.archive import Archive
 from regspec.keras.formats.configs import mapping_in, parsed, string_in
 from regspec.keras.formats.folders import file_in
@@ -134,7 +134,7 @@ def _arrays(folder: Path, item: Item) -> ArrayFile:
     if (index := file_in(folder, INDEX)) is None:
         what, hint = f"has no {INDEX}, and so no weights", "give the whole folder, as it was saved"
         raise RegspecError(Problem(what, f"{hint}; or other weights: --weights FILE", str(folder)))
-    bundle = Bundle(index)
+    bundle = Bundle(index, folder)
     if OBJECTS.encode() not in bundle.rows:
         raise ValueError("its arrays are those of no objects")
     keys = keys_in(stored_in(bundle.text(OBJECTS)), item)

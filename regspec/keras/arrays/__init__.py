@@ -1,0 +1,5 @@
+"""The arrays of a file, as torch's parameters: each is used exactly once.
+
+``files``: arrays that are read when their shape is known; ``groups``: where a layer's arrays are; ``quantized``: the
+numbers that whole numbers stand for; ``sizes``: what arrays tell of inputs; ``matching``: which weight each is.
+"""

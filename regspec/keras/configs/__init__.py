@@ -1,0 +1,6 @@
+"""The words of Keras's configs, and the names of what they speak of: what every later stage takes.
+
+``values``: regularizers, constraints, initializers, activation functions; ``models``: what a config becomes;
+``dialect``, ``precision``: how its words are read; ``kinds``, ``libraries``, ``quirks``: facts about classes;
+``bytecode``: what code in a file names; ``replacing``: the user's own classes; ``notes``: what is told in the end.
+"""
