@@ -7,7 +7,8 @@ Two ways to have it compiled were weighed: numba, which a user installs as a whe
 wheel of our own for each platform. Both run at the speed of memory, so numba. Threads are those that torch has already,
 through the entry of its OpenMP; numba's own pool would run beside them, and stops a process that forks, as loaders of
 data do. Measured with one thread on 24 M float32 weights, in ms: the two sums 7.7 by four streams, 13 by one, and 7.7
-for `torch.sum` alone; both gradients added 15.2, where adding the weights alone takes 14.5.
+for `torch.sum` alone; both gradients added 15.2, where adding the weights alone takes 14.5. Value and new gradients of
+ResNet-50's kernels: written as here 30, as zeros that are added to 42.
 """
 
 from __future__ import annotations
@@ -68,19 +69,21 @@ def _sums(x: Any) -> tuple[float, float]:
 
 
 @njit(**FAST)  # type: ignore[untyped-decorator]
-def _add(x: Any, gradient: Any, l1: float, l2: float) -> None:
-    """Adds ``l1 * sign(x) + l2 * x``. What is off is left out: zero times infinite is no number."""
+def _change(x: Any, gradient: Any, l1: float, l2: float, adds: bool) -> None:
+    """Adds, or writes, ``l1 * sign(x) + l2 * x``. What is off is left out: zero times infinite is no number."""
     zero = x.dtype.type(0)
     up, slope = x.dtype.type(l1), x.dtype.type(l2)
     if l1 == 0:
         for i in range(len(x)):
-            gradient[i] += slope * x[i]
+            gradient[i] = slope * x[i] + (gradient[i] if adds else zero)
     elif l2 == 0:
         for i in range(len(x)):
-            gradient[i] += up if x[i] > zero else (-up if x[i] < zero else zero)
+            own = up if x[i] > zero else (-up if x[i] < zero else zero)
+            gradient[i] = own + (gradient[i] if adds else zero)
     else:
         for i in range(len(x)):
-            gradient[i] += (up if x[i] > zero else (-up if x[i] < zero else zero)) + slope * x[i]
+            own = (up if x[i] > zero else (-up if x[i] < zero else zero)) + slope * x[i]
+            gradient[i] = own + (gradient[i] if adds else zero)
 
 
 # -- over all ----------------------------------------------------------------------------------------------------------
@@ -92,9 +95,10 @@ def _worked(what: int, x: Any, gradient: Any, l1: float, l2: float) -> float:
     if what == VALUE:
         absolute, square = _sums(x)
         return (l1 * absolute if l1 != 0 else 0.0) + (l2 * square if l2 != 0 else 0.0)
-    if what == WRITE:
-        gradient[:] = 0  # a chunk stays in the cache
-    _add(x, gradient, l1, l2)
+    if what == ADD:  # two calls, so that each is compiled by itself
+        _change(x, gradient, l1, l2, True)
+    else:
+        _change(x, gradient, l1, l2, False)
     return 0.0
 
 
