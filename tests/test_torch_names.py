@@ -48,6 +48,8 @@ PRIVATE: dict[str, Callable[[], Any]] = {
     "_will_engine_execute_node": lambda: torch._C,
     "_execution_engine": lambda: torch.autograd.Variable,
     "_current_level": lambda: torch.autograd.forward_ad,
+    "_len_torch_dispatch_stack": lambda: torch._C,
+    "_is_zerotensor": lambda: torch.ones(1),
     "_foreach_add_": lambda: torch,
     "_foreach_mul": lambda: torch,
     "_foreach_mul_": lambda: torch,

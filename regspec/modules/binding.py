@@ -31,7 +31,8 @@ from regspec.modules.stepping import Binding
 from regspec.runtime import L1, L2, GroupLasso, GroupLassoOfBlocks, WithWeights
 from regspec.runtime.penalties.listeners import Listener
 from regspec.runtime.penalties.state import Penalized, named_terms, penalized_in
-from regspec.runtime.penalties.terms import Seen, without_schedule
+from regspec.runtime.penalties.terms import Seen
+from regspec.runtime.penalties.tracing import without_schedule
 from regspec.text.problems import Problem, RegspecError, did_you_mean
 
 ROUTES = ("loss", "gradient", "decay", "proximal")

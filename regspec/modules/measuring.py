@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from regspec.modules.building import COMPILED
 from regspec.runtime import Regularized
 from regspec.runtime.penalties.state import named_terms
-from regspec.runtime.penalties.terms import Seen, WeightTerm, innermost, without_schedule
+from regspec.runtime.penalties.terms import Seen, WeightTerm, innermost
+from regspec.runtime.penalties.tracing import without_schedule
 from regspec.text.problems import Problem, RegspecError
 
 

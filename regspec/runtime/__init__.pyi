@@ -1,3 +1,4 @@
+from .kernels.backends import backend as backend
 from .modules.activations import Function as Function
 from .modules.activations import HardSigmoid as HardSigmoid
 from .modules.activations import JumpReLU as JumpReLU
@@ -95,7 +96,6 @@ from .penalties.constraints import MaxNorm as MaxNorm
 from .penalties.constraints import MinMaxNorm as MinMaxNorm
 from .penalties.constraints import NonNeg as NonNeg
 from .penalties.constraints import UnitNorm as UnitNorm
-from .penalties.proximal import shrunk_groups as shrunk_groups
 from .penalties.regularized import Regularized as Regularized
 from .penalties.regularized import accumulate as accumulate
 from .penalties.regularizers import L1 as L1

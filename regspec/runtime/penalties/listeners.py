@@ -120,7 +120,7 @@ class Listener(Term):
             self.is_missed = True
         elif not is_traced:
             self.is_missed, self.is_called = False, True
-        parts = self.on_loss() if self.carried else self.parts
+        parts = self.on_loss() if self.carried else self.now()
         if not parts:
             return
         has_gradient = x.requires_grad and torch.is_grad_enabled()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from regspec.runtime.kernels.sharded import penalty_of, whole
 from regspec.runtime.penalties.regularizers import L1, L1L2, L2, Apart, Sum, WithWeights
 from regspec.runtime.penalties.schedules import Scheduled
+from regspec.runtime.penalties.tracing import traced, without_schedule
 from regspec.runtime.penalties.weights import identity_at, is_trained_at, tensor_at, weight_at
 
 Regularizer = Callable[[Tensor], Tensor]
@@ -39,6 +40,7 @@ class Term:
         self.carried = tuple(
             part for part, route in zip(self.parts, self.routes, strict=True) if route == "gradient"
         )  # of an output: by the backward pass
+        self.traced = tuple(map(traced, self.parts))
         l1, l2, others = 0.0, 0.0, []
         for part in self.on_loss():
             own, factor = without_schedule(part)
@@ -88,7 +90,11 @@ class Term:
 
     def on_loss(self) -> Iterable[Regularizer]:
         """The parts that are on the loss."""
-        return [part for part, route in zip(self.parts, self.routes, strict=True) if route == "loss"]
+        return [part for part, route in zip(self.now(), self.routes, strict=True) if route == "loss"]
+
+    def now(self) -> tuple[Regularizer, ...]:
+        """The parts, as eager code computes them, or compiled code."""
+        return self.traced if torch.compiler.is_compiling() else self.parts
 
     def penalty(self, x: Tensor, parts: Iterable[Regularizer] | None = None, share: float = 1.0) -> Tensor:
         """The penalty of a tensor, a scalar; or some parts of it.
@@ -96,7 +102,7 @@ class Term:
         It is multiplied by ``share``, unless it is a mean over the batch by itself.
         """
         penalties = []
-        for part in self.parts if parts is None else parts:
+        for part in self.now() if parts is None else parts:
             penalty = penalty_of(part, x)
             penalties.append(penalty if share == 1.0 or getattr(part, "averages_batch", False) else penalty * share)
         return sum(penalties[1:], penalties[0])
@@ -112,13 +118,6 @@ def _summands(regularizer: Regularizer) -> Iterator[Regularizer]:
             yield from _summands(part)
     else:
         yield regularizer
-
-
-def without_schedule(regularizer: Any) -> tuple[Any, float]:
-    """A regularizer without its schedules, and what these multiply its strength by now."""
-    if isinstance(regularizer, Scheduled):
-        return regularizer.regularizer, regularizer.factor
-    return regularizer, 1.0
 
 
 def innermost(regularizer: Any) -> Any:

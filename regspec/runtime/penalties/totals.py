@@ -61,6 +61,8 @@ class Total:
         if len(self.penalties) < 2:
             return self.penalties[0] if self.penalties else None
         first, *others = self.penalties
+        if torch.compiler.is_compiling():  # a stack would be one more buffer
+            return sum([each.to(first.device) for each in others], first)
         return torch.stack([first, *(each.to(first.device) for each in others)]).sum()
 
 
