@@ -7,7 +7,7 @@ loss route a gradient is. What happens at a step stands in `stepping`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from operator import or_
 from typing import Any
@@ -92,7 +92,7 @@ def bind(
     }
     chain = chain_of(optimizer)
     problems = _misnamed(routes, terms or {}, named)
-    parts = [] if problems else [*_routed(named, routes, terms or {})]
+    parts = [] if problems else [*_routed(roots, named, routes, terms or {})]
     parts, missing = _of_optimizer(parts, parameters_of(chain[-1]), terms or {})
     problems.extend(missing)
     problems.extend(problem for part in parts for problem in _refused(part, chain, decoupled))
@@ -144,10 +144,13 @@ def _misnamed(
 
 
 def _routed(
-    named: Mapping[str, tuple[Any, Penalized]], routes: Mapping[str, Route], terms: Mapping[str, Route]
+    roots: Sequence[nn.Module],
+    named: Mapping[str, tuple[Any, Penalized]],
+    routes: Mapping[str, Route],
+    terms: Mapping[str, Route],
 ) -> Iterator[Part]:
     """The parts of terms that leave the loss route."""
-    seen: Seen = {}
+    seen = Seen(*roots)
     for name, (term, owner) in named.items():
         if isinstance(term, Listener):
             route = terms.get(name, routes["activity"])

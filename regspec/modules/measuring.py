@@ -123,7 +123,7 @@ def sparsity(module: nn.Module, *, threshold: float = 0.0) -> dict[str, Tensor]:
     """
     found = {}
     for prefix, root in outermost(module):
-        seen: Seen = {}
+        seen = Seen(root)
         for name, term, owner in named_terms(root):
             if isinstance(term, WeightTerm) and (weight := term.weight(owner, seen)) is not None:
                 share = (weight.abs() <= threshold).float().mean()

@@ -94,7 +94,7 @@ class Binding:
     def tied(self) -> Iterator[WeightTerm | Listener]:
         """The terms whose weights are tied to one that has a term, maybe since they were bound; they count once."""
         for root in self.roots if any(part.route == "gradient" for part in self.parts) else ():
-            seen: Seen = {}
+            seen = Seen(root)
             for term, owner in terms_in(root):
                 try:
                     is_tied = isinstance(term, WeightTerm) and term.is_seen(owner, seen)

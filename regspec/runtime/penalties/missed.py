@@ -82,7 +82,7 @@ def _warn_if_unread(watched: ref[Penalized], gradient: Tensor) -> None:
 
 def _on_loss(module: Penalized) -> list[str]:
     """The terms that would train something if the loss were read: on the loss, of no frozen weight, and each once."""
-    seen: Seen = {}
+    seen = Seen(module)
     return [name for name, term, owner in named_terms(module) if _trains(term, owner, seen)]
 
 

@@ -151,7 +151,7 @@ class Regularized(Penalized):
             for listener, penalty in now:
                 measured[listener] = measured[listener] + penalty if listener in measured else penalty
             penalties: dict[str, Tensor] = {}
-            seen: Seen = {}
+            seen = Seen(self)
             pieces: dict[str, Tensor] = {}  # the weights of which a penalty is that of this rank's shard, until the end
             for name, term, module in named_terms(self):
                 if isinstance(term, Listener):
@@ -182,7 +182,7 @@ class Regularized(Penalized):
         refuse_flat_parameters(self)
         total = Total()
         listeners: set[Listener] = set()
-        seen: Seen = {}
+        seen = Seen(self)
         for _, module in penalized_in(self):
             module._regspec.is_read = True  # it may be called by itself, too
             for term in module._regspec.terms.values():

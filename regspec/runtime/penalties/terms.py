@@ -197,10 +197,29 @@ class WeightTerm(Term):
         return any(found) if self.adds_parameters or self.counts_frozen else all(found)
 
     def is_seen(self, module: nn.Module, seen: Seen) -> bool:
-        """Whether another term has the weight: they were tied. One weight may have several terms."""
+        """Whether another term has the weight by another path: they were tied. By one path it may have several."""
         first, *others = [identity_at(module, way) for way in self.ways]
-        term, owner = seen.setdefault((first, *others) if others else first, (self, module))
-        return term is not self and (owner is not module or term.parameters != self.parameters)
+        term, owner = seen.first.setdefault((first, *others) if others else first, (self, module))
+        if term is self:
+            return False
+        if owner is module:
+            return term.parameters != self.parameters
+        return seen.paths(term, owner) != seen.paths(self, module)
 
 
-Seen = dict[object, tuple[WeightTerm, nn.Module]]  # of each weight, the first term and its module
+class Seen:
+    """Of each weight in these modules, the first term that has it, and the module that has the term."""
+
+    def __init__(self, *roots: nn.Module) -> None:
+        self.roots = roots
+        self.first: dict[object, tuple[WeightTerm, nn.Module]] = {}
+        self._names: dict[nn.Module, tuple[int, str]] = {}  # once they are asked for, which is rare
+
+    def paths(self, term: WeightTerm, owner: nn.Module) -> set[tuple[int, str]]:
+        """The paths of a term's parameters, each with the number of its root."""
+        if not self._names:
+            for index, root in enumerate(self.roots):
+                for name, part in root.named_modules():
+                    self._names.setdefault(part, (index, f"{name}." if name else ""))
+        index, prefix = self._names[owner]
+        return {(index, prefix + path) for path in term.parameters}
