@@ -8,6 +8,7 @@ from .keras.writing.exporting import to_keras as to_keras
 from .language.registered import register_regularizer as register_regularizer
 from .language.registered_functions import register_activation as register_activation
 from .language.registered_functions import register_constraint as register_constraint
+from .language.registered_functions import register_initializer as register_initializer
 from .layers.layer import Layer as Layer
 from .layers.registration import register_layer as register_layer
 from .modules.binding import bind as bind

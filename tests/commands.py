@@ -32,7 +32,9 @@ PRELOADED = [
     "torch.distributed.tensor.parallel",
     "torch.distributed.tensor.debug",
     "sklearn.datasets",
-    "regspec.cli",
+    "regspec.cli.checking",
+    "regspec.cli.training",
+    "regspec.cli.using",
     "regspec.training.loop.run",
     "regspec.training.tuning.search",
 ]

@@ -3,7 +3,6 @@
 import os
 
 os.environ["KERAS_BACKEND"] = "torch"
-os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ["OMP_NUM_THREADS"] = "1"  # of this process and of those that tests start: nothing here is large
 
 import gc
@@ -16,9 +15,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from regspec.language.activations import ACTIVATIONS
-from regspec.language.constraints import CONSTRAINTS
-from regspec.language.regularizers import REGULARIZERS
+from regspec.language.sorts import FAMILIES
 from regspec.layers import KINDS
 
 torch.set_num_threads(1)  # where something has imported torch before
@@ -26,11 +23,16 @@ torch.set_num_threads(1)  # where something has imported torch before
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--everything", action="store_true", help="run what the gate leaves out, too: tests/README.md")
+    parser.addoption("--device", default="cpu", help="where tensors are made that name no device: cuda")
     parser.addoption("--seeds", help="how many random models are ported, or which: 100-200")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Hypothesis draws the same in each run; more of it with ``--everything``."""
+    """Hypothesis draws the same in each run; more of it with ``--everything``. No GPU is seen that is not asked for."""
+    if (device := config.getoption("--device")) == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    else:
+        torch.set_default_device(device)
     slow = [HealthCheck.too_slow]
     settings.register_profile(
         "gate", max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=slow
@@ -61,6 +63,8 @@ def pytest_collectstart() -> None:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.default_generator.manual_seed(0)  # torch.manual_seed notes where it is called, too, which takes longer
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed(0)
     if keras := sys.modules.get("keras"):
         keras.utils.clear_session(free_memory=False)  # whose names for layers are numbered anew
 
@@ -68,7 +72,7 @@ def _seeded() -> None:
 @pytest.fixture
 def _registry() -> Iterator[None]:
     """Takes back what a test registers; a module that was imported for it can be imported again."""
-    tables: list[dict[str, Any]] = [KINDS, *(each.members for each in (REGULARIZERS, ACTIVATIONS, CONSTRAINTS))]
+    tables: list[dict[str, Any]] = [KINDS, *(each.members for each in FAMILIES.values())]
     kept, imported = [dict(each) for each in tables], {*sys.modules}
     yield
     for table, before in zip(tables, kept, strict=True):

@@ -390,10 +390,38 @@ MUTANTS = (
     # -- runtime -------------------------------------------------------------------------------------------------------
     Mutant(
         "the output of evaluation that is changed in place later is not copied",
-        "runtime/penalties/terms.py",
-        "self.penalty(x.clone() if has_gradient else x, parts, share)",
-        "self.penalty(x, parts, share)",
+        "runtime/penalties/listeners.py",
+        "each if each[2] is None or each[0] in changed else",
+        "each if each[2] is None else",
         "tests/test_settings.py -k place",
+    ),
+    Mutant(
+        "what a model gives in evaluation is kept as its caller may change it",
+        "runtime/penalties/listeners.py",
+        "_apart(each) if id(each[2]) in given else each for each in heard",
+        "each for each in heard",
+        "tests/test_heard_outputs.py -k after_the_forward",
+    ),
+    Mutant(
+        "outputs of inference mode, which have no versions, are kept without a copy",
+        "runtime/penalties/listeners.py",
+        "notes.heard.append((listener, _copy(output), None, COPY, None))",
+        "notes.heard.append((listener, output, None, COPY, None))",
+        "tests/test_heard_outputs.py -k after_the_forward",
+    ),
+    Mutant(
+        "the room for outputs without gradients begins anew in each of several forwards",
+        "runtime/penalties/regularized.py",
+        "heard, state.room = settled(notes, output), notes.room",
+        "heard = settled(notes, output)",
+        "tests/test_heard_outputs.py -k mebibyte",
+    ),
+    Mutant(
+        "whether outputs are changed in place is learnt for training and evaluation at once",
+        "runtime/penalties/listeners.py",
+        "self.mode = 2 * is_training + self.has_gradients if has_versions else 4",
+        "self.mode = 0 if has_versions else 4",
+        "tests/test_heard_outputs.py -k learn_apart",
     ),
     Mutant(
         "what is heard twice hides what is not heard",
@@ -674,9 +702,9 @@ MUTANTS = (
     ),
     Mutant(
         "a penalty that takes another weight reads it when the penalty is read, and not in the forward",
-        "runtime/penalties/terms.py",
-        "is_traced or self.takes_weights or not",
-        "is_traced or not",
+        "runtime/penalties/listeners.py",
+        "is_traced or self.takes_weights:",
+        "is_traced:",
         "tests/test_other_weights.py -k put_in_place",
     ),
     # -- cli -----------------------------------------------------------------------------------------------------------
@@ -704,7 +732,7 @@ MUTANTS = (
     Mutant(
         "a link beside a model of TensorFlow.js is followed",
         "keras/formats/folders.py",
-        "if path.is_symlink():",
+        "if not any(target.is_relative_to(root) for root in (own, *_caches(own))):",
         "if False:",
         "tests/test_port_tfjs.py -k lie",
     ),

@@ -106,6 +106,25 @@ def test_check_prints_every_fault(folder: Path) -> None:
     )
 
 
+def test_many_files_are_told_in_their_order(folder: Path) -> None:
+    """Whatever processes they are shared out to, and with what is registered in the first."""
+    (folder / "mine.py").write_text("import regspec, torch\n@regspec.register_layer\nclass Own(torch.nn.Tanh): pass\n")
+    texts = [(folder / name).read_text() for name in ("good.yaml", "bad.yaml", "rules.yaml")]
+    texts.append(
+        "regspec: 1\ninputs: {x: {shape: [4]}}\nlayers: [Dense: {units: 3, kernel_initializer: xavier_uniform_}, Own]\n"
+    )
+    names = [f"{index}.yaml" for index in range(40)]
+    for index, name in enumerate(names):
+        (folder / name).write_text(texts[index % 4])
+    imported = ["--import", "mine", "check"]
+    run = [sys.executable, "-m", "regspec", *imported, *names]
+    together = subprocess.run(run, capture_output=True, text=True, cwd=folder)
+    apart = [command_apart(*imported, *some, cwd=folder) for some in (names[:20], names[20:])]
+    assert (together.returncode, together.stdout) == (1, "".join(each.stdout for each in apart))
+    assert together.stdout.count("did you mean 'kernel_regularizer'?") == 10
+    assert together.stdout.count("note: 'xavier_uniform_' is read") == 10
+
+
 def test_faults_as_json(folder: Path) -> None:
     result = command("check", "good.yaml", "bad.yaml", "--format", "json", cwd=folder)
     assert json.loads(result.stdout) == [

@@ -52,6 +52,8 @@ NORM = "{norm: 0.3}"
 GROUPS_OF_OUTPUTS = "{group_lasso: {strength: 0.1, axis: output}}"
 GROUPS_OF_INPUTS = "{group_lasso: {strength: 0.1, axis: input}}"
 SEVERAL = "[{l1: 0.1}, {l2: 0.2}, {norm: 0.3}]"
+SGD = partial(torch.optim.SGD, lr=0.05, momentum=0.9)
+ADAM = partial(torch.optim.Adam, lr=0.05, eps=1e-3)  # or else it makes much of what is rounded otherwise
 
 
 def models(kernel: str, *, units: int = 9, activity: bool = True, constraint: str = "") -> tuple[Regularized, ...]:
@@ -138,12 +140,20 @@ def split(model: nn.Module, mesh: Any, *, local: bool) -> None:
 # -- cases -------------------------------------------------------------------------------------------------------------
 
 
-def training(way: Way, kernel: str, routes: Mapping[str, Any] | None = None, *, steps: int = 2, **options: Any) -> None:
-    """Some steps of SGD; then the weights are those of one process."""
+def training(
+    way: Way,
+    kernel: str,
+    routes: Mapping[str, Any] | None = None,
+    *,
+    steps: int = 2,
+    make: Callable[..., torch.optim.Optimizer] = SGD,
+    **options: Any,
+) -> None:
+    """Some steps; then the weights are those of one process."""
     model, alone = models(kernel, **options)
     batch = torch.randn(12, 7)
     trained, own = way(model, batch)
-    optimizers = [torch.optim.SGD(each.parameters(), lr=0.05, momentum=0.9) for each in (model, alone)]
+    optimizers = [make(each.parameters()) for each in (model, alone)]
     if routes is not None:
         for each, optimizer in zip((trained, alone), optimizers, strict=True):
             regspec.bind(each, optimizer, **routes)
@@ -285,6 +295,8 @@ def cases(ways: str) -> Mapping[str, Callable[[], None]]:
     for way in (ddp, fsdp):
         for kernel, routes in ROUTES:
             found[f"{way.__name__}, {kernel}, {routes}"] = partial(training, way, kernel, routes)
+        for kernel, kind in ((L1_L2, "l1"), (GROUPS_OF_INPUTS, "group_lasso")):
+            found[f"{way.__name__}, {kernel}, Adam"] = partial(training, way, kernel, {kind: "proximal"}, make=ADAM)
     constrained = partial(training, fsdp, L1_L2, routes={}, constraint="kernel_constraint: {max_norm: 0.5}, ")
     others = {"fsdp, collectives": collectives, "fsdp, not finite": not_finite, "fsdp1": flat_parameters}
     others["ddp, standing alone"] = standing_alone

@@ -10,7 +10,7 @@ import keras
 import pytest
 import yaml
 
-from regspec.cli.specs import meaning
+from regspec.cli.checking import meaning
 from regspec.graph.loading import checked
 from regspec.language.forms import Family
 from regspec.language.initializers import INITIALIZERS_OF_TORCH

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import regspec
 from regspec.cli import app
-from regspec.cli.specs import meaning
+from regspec.cli.checking import meaning
 from regspec.text.document import parse
 from regspec.views.formatting import formatted
 

@@ -7,7 +7,7 @@ grows over the steps to several percent of the zeros.
 
 import argparse
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from statistics import mean
 
 import regspec
@@ -32,6 +32,13 @@ regularizers:
 RATE, MOMENTUM, EPOCHS, SEEDS = 0.1, 0.9, 60, range(3)
 STRENGTHS = (0.0, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
 GROUP_STRENGTHS = (1e-5, 3e-5, 1e-4, 3e-4)
+OPTIMIZERS = {
+    "SGD, 0.1, momentum": lambda parameters: torch.optim.SGD(parameters, lr=RATE, momentum=MOMENTUM),
+    "Adam, 0.01, cosine": partial(torch.optim.Adam, lr=0.01),
+    "Adam, 0.001, cosine": partial(torch.optim.Adam, lr=0.001),
+    "RMSprop, 0.01, cosine": partial(torch.optim.RMSprop, lr=0.01),
+    "Adagrad, 0.1": partial(torch.optim.Adagrad, lr=0.1),
+}
 
 
 @dataclass(frozen=True)
@@ -60,10 +67,10 @@ def digits() -> list[Tensor]:
     return [torch.tensor(each, dtype=torch.float64 if each.ndim > 1 else torch.int64) for each in split]
 
 
-def l1(strength: float, route: str, seed: int) -> Result:
+def l1(strength: float, route: str, seed: int, optimizer: str = "SGD, 0.1, momentum") -> Result:
     """A network with L1 on all kernels."""
     text = SPEC.format(layers="'.*'", regularizer=f"{{l1: {strength!r}}}")
-    return trained(regspec.build(regspec.loads(text), seed=seed, dtype=torch.float64), seed, l1=route)
+    return trained(regspec.build(regspec.loads(text), seed=seed, dtype=torch.float64), seed, optimizer, l1=route)
 
 
 def group_lasso(strength: float, seed: int) -> Result:
@@ -73,10 +80,11 @@ def group_lasso(strength: float, seed: int) -> Result:
     return trained(regspec.build(regspec.loads(text), seed=seed, dtype=torch.float64), seed, group_lasso="proximal")
 
 
-def trained(model: Regularized, seed: int, **routes: str) -> Result:
+def trained(model: Regularized, seed: int, optimized: str = "SGD, 0.1, momentum", **routes: str) -> Result:
     pixels, held_out_pixels, labels, held_out_labels = digits()
-    optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=MOMENTUM)
+    optimizer = OPTIMIZERS[optimized](model.parameters())
     regspec.bind(model, optimizer, **routes)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS) if "cosine" in optimized else None
     generator = torch.Generator().manual_seed(seed)
     for _ in range(EPOCHS):
         for rows in torch.randperm(len(pixels), generator=generator).split(64):
@@ -84,6 +92,8 @@ def trained(model: Regularized, seed: int, **routes: str) -> Result:
             loss = F.cross_entropy(model(pixels[rows]), labels[rows]) + model.regularization_loss()
             loss.backward()
             optimizer.step()
+        if schedule is not None:
+            schedule.step()
     with torch.no_grad():
         accuracy = (model(held_out_pixels).argmax(1) == held_out_labels).float().mean().item()
         kernels = [model.hidden1.weight, model.hidden2.weight, model.logits.weight]
@@ -95,6 +105,12 @@ def by_route(strength: float, route: str) -> tuple[float, ...]:
     """The accuracy, the exact zeros and the small weights of networks with L1 on a route."""
     results = [l1(strength, route, seed) for seed in SEEDS]
     return tuple(mean(getattr(each, what) for each in results) for what in ("accuracy", "zeros", "small"))
+
+
+def by_optimizer(name: str, strength: float = 3e-4) -> tuple[float, float]:
+    """The accuracy and the exact zeros of networks with L1 by proximal steps."""
+    results = [l1(strength, "proximal", seed, name) for seed in SEEDS]
+    return mean(each.accuracy for each in results), mean(each.zeros for each in results)
 
 
 def group_row(strength: float) -> tuple[float, ...]:
@@ -151,6 +167,8 @@ def main() -> None:
     for strength in STRENGTHS:
         rows.append((strength, *by_route(strength, "loss"), *by_route(strength, "proximal")))
         print(f"| {strength:g} | " + " | ".join(f"{100 * each:.1f}" for each in rows[-1][1:]) + " |", flush=True)
+    for name in OPTIMIZERS:
+        print(f"| {name} | " + " | ".join(f"{100 * each:.1f}" for each in by_optimizer(name)) + " |", flush=True)
     for strength in GROUP_STRENGTHS:
         _, accuracy, zeros, *units = group_row(strength)
         counts = " | ".join(f"{each:.0f}" for each in units)

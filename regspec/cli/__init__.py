@@ -1,4 +1,4 @@
-"""The command line. It may import every room; commands that need torch import it when they run.
+"""The command line. It may import every room; a command is imported when it is asked for, and torch when it runs.
 
 What passes through: the words of a command, to calls of the other rooms, to lines in a terminal and an exit code.
 """
@@ -12,13 +12,7 @@ import typer
 
 from regspec import __version__
 from regspec.cli.application import app
-from regspec.layers.registration import imported
 from regspec.text.problems import RegspecError
-
-# the commands, in the order in which the help shows them
-# isort: off
-from regspec.cli import specs, formatting, language, porting, training, using, tuning, shrinking, report  # noqa: F401  # each adds its commands to the app
-# isort: on
 
 __all__ = ["app", "main"]
 
@@ -35,16 +29,20 @@ def _before(
         list[str] | None,
         typer.Option(
             "--import",
-            metavar="MODULE[:CLASS]",
-            help="Import a module first, for what it registers; or register a layer's class of it. Repeatable.",
+            metavar="MODULE[:CLASS]|SORT=MODULE:NAME",
+            help="Import a module first, for what it registers; or register a layer's class of it, or a regularizer, "
+            "constraint, initializer or activation: regularizer=mine:function. Repeatable.",
         ),
     ] = None,
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
     ] = False,
 ) -> None:
-    for module in modules or ():
-        imported(module)
+    if modules:
+        from regspec.layers.registration import imported
+
+        for module in modules:
+            imported(module)
 
 
 def main() -> None:

@@ -4,15 +4,59 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command_from_info
 
+from regspec.language.tables import Table
 from regspec.text import document, files
 from regspec.text.seals import is_sealed
 
+# The commands, in the order in which the help shows them, and the module that adds each to the app: imported when its
+# command is asked for, or `check` would take half as long again.
+COMMANDS = {
+    "check": "checking",
+    "show": "specs",
+    "compile": "specs",
+    "rules": "specs",
+    "schema": "specs",
+    "format": "formatting",
+    "kinds": "language",
+    "port": "porting",
+    "train": "training",
+    "evaluate": "using",
+    "predict": "using",
+    "export": "using",
+    "shrink": "shrinking",
+    "sparsity": "shrinking",
+    "tune": "tuning",
+    "report": "report",
+    "plot": "report",
+}
+
+
+class Commands(TyperGroup):
+    """The commands by their names, each made when it is asked for."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.commands = Table({name: partial(_made, name) for name in COMMANDS})
+
+
+def _made(name: str) -> Any:
+    """A command, whose module is imported."""
+    import_module(f"regspec.cli.{COMMANDS[name]}")
+    known = {each.name or getattr(each.callback, "__name__", ""): each for each in app.registered_commands}
+    return get_command_from_info(known[name], pretty_exceptions_short=False, rich_markup_mode="markdown")
+
+
 app = typer.Typer(
+    cls=Commands,
     name="regspec",
     help="Networks and their per-layer regularizers as validated YAML, compiled to PyTorch that you can read.",
     no_args_is_help=True,

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from regspec.cli.application import STDIN, app, document_in
-from regspec.cli.specs import meaning, styled
+from regspec.cli.checking import meaning, styled
 from regspec.text import files as writing
 from regspec.text.document import Document, parse
 from regspec.text.problems import Problem, RegspecError

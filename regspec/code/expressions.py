@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Any, ClassVar, TypeAlias
 
 Literal: TypeAlias = "bool | int | float | str | tuple[Value, ...] | list[Value] | dict[str, Value] | None"
@@ -295,7 +296,12 @@ def replaced(value: Any, by: Mapping[Expression, Value]) -> Any:
         return by[value]
     if value.is_atom:
         return value
-    made: Any = value
-    parts = {part.name: getattr(made, part.name) for part in fields(made)}
-    changed = {name: replaced(part, by) for name, part in parts.items()}
-    return replace(made, **changed) if any(changed[name] is not parts[name] for name in parts) else value
+    own: Any = type(value)
+    parts = [getattr(value, name) for name in _field_names(own)]
+    changed = replaced(parts, by)
+    return value if changed is parts else own(*changed)
+
+
+@cache
+def _field_names(cls: Any) -> tuple[str, ...]:
+    return tuple(each.name for each in fields(cls))

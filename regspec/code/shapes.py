@@ -166,6 +166,11 @@ def text(shape: Shape) -> str:
     return "(" + ", ".join(["batch", *("?" if size is None else str(size) for size in shape[1:])]) + ")"
 
 
+def compact(sizes: tuple[int, ...]) -> int | tuple[int, ...]:
+    """One number where all sizes are equal, as torch's constructors take them."""
+    return sizes[0] if len(set(sizes)) == 1 else sizes
+
+
 def same_padding(size: int, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
     """The cells before and after, in Keras's ``padding: same``."""
     total = max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)

@@ -68,6 +68,7 @@ class _Resolver:
     layers: ResolvedLayers = field(init=False)
     matched: set[Itself] = field(default_factory=set)  # the rules that matched a slot
     reported: set[tuple[Itself, str]] = field(default_factory=set)  # entries, and what is wrong with their shapes
+    read_as: dict[Itself, tuple[Reading, ...]] = field(default_factory=dict)  # by layers, which equal entries share
     is_partial: bool = False  # whether a part was left out because of a fault
 
     def __post_init__(self) -> None:
@@ -297,7 +298,10 @@ class _Resolver:
 
     def _read_as(self, name: str, scope: _Scope) -> tuple[Reading, ...]:
         """How the layer that an output first goes into reads its axes, where that layer or the spec says a layout."""
-        return readings.readings_by_use(scope.uses.get(name), self.spec.data_format)
+        first = scope.uses.get(name)
+        if Itself(first) not in self.read_as:
+            self.read_as[Itself(first)] = readings.readings_by_use(first, self.spec.data_format)
+        return self.read_as[Itself(first)]
 
     def _with_arguments(self, layer: Layer, entry: LayerCall, origin: Origin | None) -> Layer:
         """The layer with the fields that a further call sets anew."""

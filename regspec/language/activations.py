@@ -86,66 +86,76 @@ class Linear(ActivationFunction):
         return None
 
 
-def _plain(name: str, constructor: Call, formula: str, *aliases: str) -> type[ActivationFunction]:
-    """A function without arguments."""
+def _plain(name: str, constructor: Call, formula: str, *aliases: str, **own: str) -> None:
+    """Adds a function without arguments, whose class has some attributes of its own."""
 
-    class Plain(ActivationFunction):
-        def lower(self, dimension: int) -> Call | None:
-            return constructor
+    def made() -> type[ActivationFunction]:
+        class Plain(ActivationFunction):
+            def lower(self, dimension: int) -> Call | None:
+                return constructor
 
-    Plain.__doc__ = formula
-    Plain.__name__ = Plain.__qualname__ = name  # under which it is found here when it is unpickled
-    Plain.aliases = aliases
-    return ACTIVATIONS.add(Plain)
+        Plain.__doc__ = formula
+        Plain.__name__ = Plain.__qualname__ = name  # under which it is found here when it is unpickled
+        Plain.aliases = aliases
+        for attribute, value in own.items():
+            setattr(Plain, attribute, value)
+        return ACTIVATIONS.add(Plain)
 
-
-def _function(name: str, function: str, formula: str, *aliases: str) -> type[ActivationFunction]:
-    """A function that torch has, without a module for it."""
-    made = _plain(name, call("Function", function), formula, *aliases)
-    made.torch_function, made.keras_module = function, "ops"
-    return made
+    ACTIVATIONS.add_later(name, aliases, made)
 
 
-# what Keras has among its operations
-Absolute = _function("Absolute", "abs", "abs(x).", "abs")
-Arcsinh = _function("Arcsinh", "asinh", "The inverse hyperbolic sine.", "asinh")
-Arctan = _function("Arctan", "atan", "The inverse tangent.", "atan")
-Ceil = _function("Ceil", "ceil", "x rounded up.")
-Cos = _function("Cos", "cos", "The cosine.", "cosine")
-Cosh = _function("Cosh", "cosh", "The hyperbolic cosine.")
-Erf = _function("Erf", "erf", "The error function.")
-Expm1 = _function("Expm1", "expm1", "exp(x) - 1, exact for small x.")
-Floor = _function("Floor", "floor", "x rounded down.")
-Log = _function("Log", "log", "The natural logarithm.")
-Log1p = _function("Log1p", "log1p", "log(1 + x), exact for small x.")
-Negative = _function("Negative", "neg", "-x.", "neg")
-Reciprocal = _function("Reciprocal", "reciprocal", "1 / x.")
-Round = _function("Round", "round", "x rounded to the nearest whole number.")
-Rsqrt = _function("Rsqrt", "rsqrt", "1 / sqrt(x).")
-Sign = _function("Sign", "sign", "-1, 0 or 1, as x is negative, 0 or positive.")
-Sin = _function("Sin", "sin", "The sine.", "sine")
-Sinh = _function("Sinh", "sinh", "The hyperbolic sine.")
-Sqrt = _function("Sqrt", "sqrt", "The square root.")
-Square = _function("Square", "square", "x**2.")
-Tan = _function("Tan", "tan", "The tangent.")
+def _function(name: str, function: str, formula: str, *aliases: str, keras_module: str = "ops") -> None:
+    """Adds a function that torch has, without a module for it."""
+    constructor = call("Function", function)
+    _plain(name, constructor, formula, *aliases, torch_function=function, keras_module=keras_module)
 
-Exponential = _function("Exponential", "exp", "exp(x).", "exp")
-Exponential.keras_module = "activations"
 
-HardSilu = _plain("HardSilu", call("nn.Hardswish"), "x * hard_sigmoid(x).", "hard_swish", "hardswish", "Hardswish")
-HardTanh = _plain("HardTanh", call("nn.Hardtanh"), "x clipped to [-1, 1].", "hardtanh", "Hardtanh")
-LogSigmoid = _plain("LogSigmoid", call("nn.LogSigmoid"), "log(sigmoid(x)).", "logsigmoid")
-Mish = _plain("Mish", call("nn.Mish"), "x * tanh(softplus(x)).")
-Relu6 = _plain("Relu6", call("nn.ReLU6"), "x clipped to [0, 6].", "ReLU6")
-Selu = _plain("Selu", call("nn.SELU"), "The scaled exponential linear unit.", "SELU")
-Sigmoid = _plain("Sigmoid", call("nn.Sigmoid"), "1 / (1 + exp(-x)).")
-Silu = _plain("Silu", call("nn.SiLU"), "x * sigmoid(x).", "swish", "SiLU")
-Softplus = _plain("Softplus", call("nn.Softplus"), "log(exp(x) + 1).")
-Softsign = _plain("Softsign", call("nn.Softsign"), "x / (abs(x) + 1).")
-SparsePlus = _plain("SparsePlus", call("SparsePlus"), "0 up to -1, (x + 1)**2 / 4 up to 1, then x.")
-SparseSigmoid = _plain("SparseSigmoid", call("SparseSigmoid"), "0 up to -1, (x + 1) / 2 up to 1, then 1.")
-Tanh = _plain("Tanh", call("nn.Tanh"), "The hyperbolic tangent.")
-TanhShrink = _plain("TanhShrink", call("nn.Tanhshrink"), "x - tanh(x).", "tanhshrink", "Tanhshrink")
+def __getattr__(name: str) -> type[ActivationFunction]:
+    """A class that is made when it is asked for, by its name."""
+    found = ACTIVATIONS.get(name) if name in ACTIVATIONS.classes else None
+    if found is None:
+        raise AttributeError(name)
+    return found
+
+
+# what Keras has among its operations, but for the last
+_function("Absolute", "abs", "abs(x).", "abs")
+_function("Arcsinh", "asinh", "The inverse hyperbolic sine.", "asinh")
+_function("Arctan", "atan", "The inverse tangent.", "atan")
+_function("Ceil", "ceil", "x rounded up.")
+_function("Cos", "cos", "The cosine.", "cosine")
+_function("Cosh", "cosh", "The hyperbolic cosine.")
+_function("Erf", "erf", "The error function.")
+_function("Expm1", "expm1", "exp(x) - 1, exact for small x.")
+_function("Floor", "floor", "x rounded down.")
+_function("Log", "log", "The natural logarithm.")
+_function("Log1p", "log1p", "log(1 + x), exact for small x.")
+_function("Negative", "neg", "-x.", "neg")
+_function("Reciprocal", "reciprocal", "1 / x.")
+_function("Round", "round", "x rounded to the nearest whole number.")
+_function("Rsqrt", "rsqrt", "1 / sqrt(x).")
+_function("Sign", "sign", "-1, 0 or 1, as x is negative, 0 or positive.")
+_function("Sin", "sin", "The sine.", "sine")
+_function("Sinh", "sinh", "The hyperbolic sine.")
+_function("Sqrt", "sqrt", "The square root.")
+_function("Square", "square", "x**2.")
+_function("Tan", "tan", "The tangent.")
+_function("Exponential", "exp", "exp(x).", "exp", keras_module="activations")
+
+_plain("HardSilu", call("nn.Hardswish"), "x * hard_sigmoid(x).", "hard_swish", "hardswish", "Hardswish")
+_plain("HardTanh", call("nn.Hardtanh"), "x clipped to [-1, 1].", "hardtanh", "Hardtanh")
+_plain("LogSigmoid", call("nn.LogSigmoid"), "log(sigmoid(x)).", "logsigmoid")
+_plain("Mish", call("nn.Mish"), "x * tanh(softplus(x)).")
+_plain("Relu6", call("nn.ReLU6"), "x clipped to [0, 6].", "ReLU6")
+_plain("Selu", call("nn.SELU"), "The scaled exponential linear unit.", "SELU")
+_plain("Sigmoid", call("nn.Sigmoid"), "1 / (1 + exp(-x)).")
+_plain("Silu", call("nn.SiLU"), "x * sigmoid(x).", "swish", "SiLU")
+_plain("Softplus", call("nn.Softplus"), "log(exp(x) + 1).")
+_plain("Softsign", call("nn.Softsign"), "x / (abs(x) + 1).")
+_plain("SparsePlus", call("SparsePlus"), "0 up to -1, (x + 1)**2 / 4 up to 1, then x.")
+_plain("SparseSigmoid", call("SparseSigmoid"), "0 up to -1, (x + 1) / 2 up to 1, then 1.")
+_plain("Tanh", call("nn.Tanh"), "The hyperbolic tangent.")
+_plain("TanhShrink", call("nn.Tanhshrink"), "x - tanh(x).", "tanhshrink", "Tanhshrink")
 
 
 @ACTIVATIONS.add

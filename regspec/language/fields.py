@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
-from typing import Annotated, Any, ClassVar, get_args
+from typing import Annotated, Any, ClassVar, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -49,10 +49,14 @@ class Frozen(BaseModel):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **keywords: Any) -> None:
-        """Evaluates the types of the class's own fields, or pydantic does so again for each class below: 0.2 s."""
+        """Evaluates the types of the class's own fields, or pydantic does so again for each class below: 0.2 s.
+
+        What is said of no field is left out: pydantic knows it by now, and would read it for each class below.
+        """
         super().__pydantic_init_subclass__(**keywords)
         with suppress(NameError):  # of a class in a function, whose names only pydantic finds
-            cls.__annotations__ = inspect.get_annotations(cls, eval_str=True)
+            found: dict[str, Any] = inspect.get_annotations(cls, eval_str=True)
+            cls.__annotations__ = {name: each for name, each in found.items() if get_origin(each) is not ClassVar}
 
     @field_validator("*", mode="before")
     @classmethod
@@ -86,6 +90,37 @@ def _computed(value: Any, at: tuple[int, ...] = ()) -> Any:
     except ExpressionError as error:
         context = {"what": error.what, "hint": error.hint, "part": Part(value, *error.part), "at": at}
         raise PydanticCustomError("arithmetic", "{what}", context) from None
+
+
+OF_SLOTS = ("_initializer", "_regularizer", "_constraint")  # how the names of fields end that are of weights
+# Optional fields that stand before others, as in the signatures of Keras.
+_FIRST = (
+    "pool_size",
+    "size",
+    "strides",
+    "padding",
+    "output_padding",
+    "data_format",
+    "dilation_rate",
+    "groups",
+    "activation",
+    "use_bias",
+)
+
+
+@cache
+def in_order(cls: type[Frozen]) -> tuple[str, ...]:
+    """The fields of a class as a person would write them: required ones first, those of slots last."""
+    declared = cls.model_fields
+    names = [name for each in cls.__mro__ for name in inspect.get_annotations(each) if name in declared]
+
+    def place(name: str) -> tuple[bool, int, int]:
+        ending = next((index for index, each in enumerate(OF_SLOTS, 1) if name.endswith(each)), 0)
+        if ending:
+            return True, ending, ("bias_" in name) + 2 * name.startswith("activity_")
+        return not declared[name].is_required(), 0, _FIRST.index(name) if name in _FIRST else len(_FIRST)
+
+    return tuple(sorted(dict.fromkeys(names), key=place))
 
 
 def _one_or_more(value: Any) -> Any:

@@ -7,7 +7,7 @@ what Keras serializes, ``{class_name: LeakyReLU, config: {negative_slope: 0.1}}`
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -15,11 +15,13 @@ from pydantic import GetJsonSchemaHandler, ValidationError
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from regspec.code.expressions import Import
 from regspec.language.arithmetic import ExpressionError
 from regspec.language.calls import FilledCall, Reader, Span, is_call, parse_call
 from regspec.language.fields import REFERENCE, Frozen, snake_case
 from regspec.language.registration import load_entry_points
 from regspec.language.serialized import MODULES, is_serialized, of_layers, unserialized
+from regspec.language.tables import Table
 from regspec.text.document import Part
 from regspec.text.faults import shown
 from regspec.text.problems import did_you_mean
@@ -31,8 +33,10 @@ class Named(Frozen):
     name: ClassVar[str]
     aliases: ClassVar[tuple[str, ...]] = ()
     is_registered: ClassVar[bool] = False  # whether a user has added it
+    of_user: ClassVar[Import | None] = None  # the callable that a user has added
     main_in_keras: ClassVar[str | None] = None  # what Keras calls the main argument, where that is otherwise
     layer_in_keras: ClassVar[str | None] = None  # Keras's layer of it, with another default of the main argument
+    said_in_keras: ClassVar[frozenset[str]] = frozenset()  # arguments that Keras reads even at their defaults
     own_fields: ClassVar[frozenset[str]] = frozenset()  # arguments that Keras's counterpart does not have
     example: ClassVar[str] = ""  # what an example says after the name, as a spec writes it: 0.1
 
@@ -84,8 +88,9 @@ class Family(Generic[T]):
         self.entry_points = entry_points  # the group in which installed packages offer members
         self.synonyms = synonyms or {}  # what others call a member, in small letters
         self.explained = explained or {}  # hints for names that mean something else
-        self.members: dict[str, type[T]] = {}
+        self.members = Table[type[T]]()
         self.aliases: dict[str, str] = {}
+        self.classes: dict[str, str] = {}  # the names of members by those of their classes
 
     @property
     def definition(self) -> str:
@@ -96,15 +101,26 @@ class Family(Generic[T]):
         """Adds a class under its name; a decorator."""
         cls.name = cls.__dict__.get("name") or snake_case(cls.__name__)
         self.members[cls.name] = cls
-        for alias in cls.aliases:
-            self.aliases[alias] = cls.name
+        self._know(cls.name, cls.__name__, cls.aliases)
         return cls
+
+    def add_later(self, class_name: str, aliases: tuple[str, ...], make: Callable[[], type[T]]) -> None:
+        """Adds a class that is made when it is asked for, under the name that it then has."""
+        name = snake_case(class_name)
+        self.members.later(name, make)
+        self._know(name, class_name, aliases)
+
+    def _know(self, name: str, class_name: str, aliases: tuple[str, ...]) -> None:
+        if self.classes.get(class_name) not in self.members:  # the first of a name is meant
+            self.classes[class_name] = name
+        for alias in aliases:
+            self.aliases[alias] = name
 
     @property
     def spellings(self) -> dict[str, type[T]]:
         """Every name that is taken, with the class that it stands for."""
         classes = {cls.__name__: cls for cls in self.members.values()}  # as Keras's files have them: GlorotUniform
-        return classes | {each: self.members[name] for each, name in self.aliases.items()} | self.members
+        return classes | {each: self.members[name] for each, name in self.aliases.items()} | {**self.members}
 
     def get(self, name: str) -> type[T] | None:
         """The class of a name: as in the table, an alias, or the name of a class; a registered one, or one offered."""
@@ -116,13 +132,16 @@ class Family(Generic[T]):
 
     def _known(self, name: str) -> type[T] | None:
         known = self.members.get(self.aliases.get(name, name))
-        return known or next((cls for cls in self.members.values() if cls.__name__ == name), None)
+        return known or self.members.get(self.classes.get(name, name))
 
     def parse(self, value: Any) -> T:
         """The thing that a value of the document means. Raises a pydantic error."""
-        for cls in self.members.values():
-            if isinstance(value, cls):  # built in Python
-                return value
+        if (
+            isinstance(value, Named)
+            and (cls := self.members.get(getattr(value, "name", "")))
+            and isinstance(value, cls)
+        ):
+            return value  # built in Python
         if isinstance(value, str):
             return self.called(value) if is_call(value) else self.make(value, {}, ())
         if is_serialized(value):

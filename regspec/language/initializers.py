@@ -158,6 +158,7 @@ class Constant(WeightInitializer):
     """All of one value."""
 
     main = "value"
+    said_in_keras = frozenset({"value"})
     example = "0.5"
     value: Number = 0.0
 
@@ -381,9 +382,10 @@ class STFT(WeightInitializer):
 
 Initializer = Annotated[WeightInitializer, INITIALIZERS]
 
-ZEROS = Zeros()
-ONES = Ones()
-NORMAL = RandomNormal()
-UNIFORM = RandomUniform()
-GLOROT_UNIFORM = GlorotUniform()
-ORTHOGONAL = Orthogonal()
+# by their defaults alone, for which no schema is built before a spec names them
+ZEROS = Zeros.model_construct()
+ONES = Ones.model_construct()
+NORMAL = RandomNormal.model_construct()
+UNIFORM = RandomUniform.model_construct()
+GLOROT_UNIFORM = GlorotUniform.model_construct()
+ORTHOGONAL = Orthogonal.model_construct()

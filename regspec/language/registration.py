@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.metadata
 import inspect
 import sys
 import traceback
@@ -13,10 +12,13 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from regspec.code.expressions import Import
 from regspec.text.problems import Problem, RegspecError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 
 def importable(target: Callable[..., Any]) -> Import:
@@ -85,9 +87,11 @@ def load_entry_points(group: str, name: str | None = None) -> None:
 
 
 @cache  # it reads the metadata of every installed package
-def entry_points(group: str) -> tuple[importlib.metadata.EntryPoint, ...]:
+def entry_points(group: str) -> tuple[EntryPoint, ...]:
     """What installed packages offer in a group."""
-    return tuple(importlib.metadata.entry_points(group=group))
+    from importlib import metadata  # which takes long to import, and few specs name what nobody knows
+
+    return tuple(metadata.entry_points(group=group))
 
 
 def load_module(name: str) -> ModuleType:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from regspec.code.expressions import Expression, Module, call, unless
-from regspec.code.shapes import Shape, ShapeError, Symbol, same_padding, windowed
+from regspec.code.shapes import Shape, ShapeError, Symbol, compact, same_padding, windowed
 from regspec.language.fields import Counts, NoCells, Size, Sizes
 from regspec.layers.families import Activated, Spatial
 from regspec.layers.kinds import kind
@@ -20,11 +20,6 @@ from regspec.layers.slots import BiasSlot, DepthwiseSlot, KernelSlot, PointwiseS
 from regspec.layers.ties import Fold, Place, Tie, Ties
 
 AXES = {1: "l", 2: "h w", 3: "d h w"}
-
-
-def compact(sizes: tuple[int, ...]) -> int | tuple[int, ...]:
-    """One number where all sizes are equal, as torch's constructors take them."""
-    return sizes[0] if len(set(sizes)) == 1 else sizes
 
 
 class Window(Spatial):

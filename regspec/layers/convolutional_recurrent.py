@@ -14,10 +14,10 @@ from pydantic import Field
 from regspec.code import axes
 from regspec.code.axes import Order
 from regspec.code.expressions import Call, Expression, Module, Part, call, replaced, unless
-from regspec.code.shapes import Shape, ShapeError, Symbol
+from regspec.code.shapes import Shape, ShapeError, Symbol, compact
 from regspec.language.fields import Size
 from regspec.layers.cells import Gated, Names
-from regspec.layers.convolution import AXES, Even, compact
+from regspec.layers.convolution import AXES, Even
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Layer, Weight
 from regspec.layers.recurrent import Recurrent

@@ -2,7 +2,7 @@
 
 FAMILIES = {
     "activation": """
-        Activation ReLU LeakyReLU ELU Softmax PReLU JumpReLU
+        Activation ReLU LeakyReLU ELU Softmax PReLU JumpReLU SReLU ParametricSoftplus
     """,
     "applications": """
         LayerScale StochasticDepth CustomScaleLayer

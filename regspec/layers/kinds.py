@@ -1,56 +1,35 @@
 """The table of kinds: the layers and operations that specs may name. A kind is made when it is asked for.
 
-Making all takes longer than what `regspec check` does with them. The other way that was weighed, reading the sources of
+The other way that was weighed, reading the sources of
 the families for what they declare, needs no table that is generated, but sources beside the code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
-from functools import cache
+from collections.abc import Iterator
+from functools import cache, partial
 from importlib import import_module
 from types import NoneType, UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from regspec.language.registration import load_entry_points
+from regspec.language.tables import Table
 from regspec.layers.index import FAMILIES
 from regspec.layers.layer import FIRST, Layer
-
-
-class Kinds(MutableMapping[str, type[Layer]]):
-    """Kinds by their names: those of this package, whose families are imported when one is asked for, and others."""
-
-    def __init__(self) -> None:
-        self._made: dict[str, type[Layer]] = {}
-        self._names = dict.fromkeys(BUILT_IN)
-
-    def __getitem__(self, name: str) -> type[Layer]:
-        if name in BUILT_IN and name not in self._made:
-            import_module(f"regspec.layers.{BUILT_IN[name]}")
-        return self._made[name]
-
-    def __setitem__(self, name: str, cls: type[Layer]) -> None:
-        self._made[name] = cls
-        self._names[name] = None
-
-    def __delitem__(self, name: str) -> None:
-        del self._made[name], self._names[name]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._names
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
 
 # the kinds of this package, under whose names users can't register classes, and the modules that have them
 BUILT_IN = {name: family for family, names in FAMILIES.items() for name in names.split()}
 # the built-in kinds that are operations in Keras, and no layers
 OPERATIONS = frozenset(name for name, family in BUILT_IN.items() if family.startswith("operations."))
-KINDS = Kinds()
+
+
+def _made(name: str) -> type[Layer]:
+    """A kind of this package, whose family is imported."""
+    found: type[Layer] = getattr(import_module(f"regspec.layers.{BUILT_IN[name]}"), name)
+    return found
+
+
+KINDS = Table({name: partial(_made, name) for name in BUILT_IN})  # by their names; users' come later
 
 L = TypeVar("L", bound=type[Layer])
 

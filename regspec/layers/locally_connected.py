@@ -8,9 +8,8 @@ from typing import Literal
 from pydantic import Field
 
 from regspec.code.expressions import Expression, Module, call, unless
-from regspec.code.shapes import Shape, ShapeError, Symbol, windowed
+from regspec.code.shapes import Shape, ShapeError, Symbol, compact, windowed
 from regspec.language.fields import Size, Sizes
-from regspec.layers.convolution import compact
 from regspec.layers.families import Activated, Spatial
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Weight

@@ -242,6 +242,7 @@ class Concatenate(Moved, Elementwise):
         description="The axis along which they follow each other: that of the features or channels when absent.",
     )
     axis_fields = ("axis",)
+    channel_axis = "axis"
 
     arity = (1, None)
     supports_masking = True

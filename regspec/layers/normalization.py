@@ -31,6 +31,7 @@ class ChannelNormalization(AffineSlots):
     example = "{gamma_regularizer: {l1: 1e-4}}"
     supports_masking = True
     axis_fields = ("axis",)
+    channel_axis = "axis"
 
     axis: Axis | None = Field(None, description="The axis of the channels; wherever they lie when absent.")
     epsilon: NotNegative = Field(1e-3, description="Added to the variance.")
@@ -113,6 +114,9 @@ class BatchNormalization(ChannelNormalization):
         x = xs[0]
         if x.mask is not None and (self.renorm or x.mask.rank != x.rank - 1):
             raise ShapeError(f"has a mask of {text(x.mask.shape)}, which does not fit {x.described}")
+
+    def counts_by_mask(self, *xs: Symbol) -> bool:
+        return xs[0].mask is not None
 
     @property
     def reads_batch(self) -> bool:

@@ -14,9 +14,8 @@ from pydantic import Field
 
 from regspec.code.axes import Order
 from regspec.code.expressions import OMIT, Expression, Module, call, unless
-from regspec.code.shapes import Shape, ShapeError, Symbol, same_padding, windowed
+from regspec.code.shapes import Shape, ShapeError, Symbol, compact, same_padding, windowed
 from regspec.language.fields import NoCells, Sizes
-from regspec.layers.convolution import compact
 from regspec.layers.families import Spatial
 from regspec.layers.kinds import kind
 from regspec.layers.ties import Place, Tie, Ties

@@ -65,6 +65,9 @@ class Recurrent(Layer):
         """The mask by which it skips steps of its input."""
         return None if self.ignores_mask else x.mask
 
+    def counts_by_mask(self, *xs: Symbol) -> bool:
+        return self.mask_of(xs[0]) is not None
+
     def takes_mask(self, x: Symbol) -> bool:
         """Whether its modules must be able to take a mask: in this call, or in another one."""
         return self.mask_of(x) is not None or (x.is_masked_elsewhere and not self.ignores_mask)

@@ -13,10 +13,9 @@ from pydantic_core import PydanticCustomError
 from regspec.code import axes
 from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Module, call
-from regspec.code.shapes import DataFormat, Shape, ShapeError, Symbol, text
+from regspec.code.shapes import DataFormat, Shape, ShapeError, Symbol, compact, text
 from regspec.language.fields import Count, Meanings, Size, Sizes, check_meanings
 from regspec.language.fields import Sequence as SequenceField
-from regspec.layers.convolution import compact
 from regspec.layers.families import Moved, Sequential, Spatial
 from regspec.layers.following import order_after
 from regspec.layers.kinds import kind

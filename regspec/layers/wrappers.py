@@ -87,6 +87,9 @@ class Bidirectional(Wrapper):
         """Whether a forward begins with the last states of the one before."""
         return self._forward.stateful
 
+    def counts_by_mask(self, *xs: Symbol) -> bool:
+        return self.layer.counts_by_mask(*xs)
+
     def _native_cell(self, x: Symbol) -> Cell | None:
         """The cell, if one bidirectional module of torch can compute both directions; else None."""
         forward = self._forward
@@ -340,6 +343,9 @@ class TimeDistributed(Wrapper):
         Keras adds those of all steps; but the layer's own penalty here is a mean over the steps too.
         """
         return self._has_batches or (bool(self.layer.inner_activities) and not self.steps_at_once)
+
+    def counts_by_mask(self, *xs: Symbol) -> bool:
+        return self.layer.counts_by_mask(self._step(xs[0]))
 
     def _step(self, x: Symbol) -> Symbol:
         """A tensor like all steps of ``x``, one after the other."""

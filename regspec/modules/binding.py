@@ -7,13 +7,13 @@ loss route a gradient is. What happens at a step stands in `stepping`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from operator import or_
 from typing import Any
 
 from torch import nn
-from torch.optim import SGD, Optimizer
+from torch.optim import Optimizer
 
 from regspec.modules.measuring import outermost
 from regspec.modules.optimizers import (
@@ -26,10 +26,13 @@ from regspec.modules.optimizers import (
     parameters_of,
 )
 from regspec.modules.parts import Part, Route, is_of_forward, weights_of
+from regspec.modules.step_sizes import SIZES, has_step_sizes
 from regspec.modules.stepping import Binding
 from regspec.runtime import L1, L2, GroupLasso, GroupLassoOfBlocks, WithWeights
+from regspec.runtime.penalties.listeners import Listener
 from regspec.runtime.penalties.state import Penalized, named_terms, penalized_in
-from regspec.runtime.penalties.terms import Listener, Seen, without_schedule
+from regspec.runtime.penalties.terms import Seen
+from regspec.runtime.penalties.tracing import without_schedule
 from regspec.text.problems import Problem, RegspecError, did_you_mean
 
 ROUTES = ("loss", "gradient", "decay", "proximal")
@@ -59,8 +62,8 @@ def bind(
         optimizer: the one that trains it. Bind it before a learning-rate scheduler is made, because ``decay`` gives it
             further parameter groups.
         l1: the route of every L1: ``loss``, ``gradient`` (added to ``.grad`` before the step) or ``proximal`` (a soft
-            threshold of ``lr * strength`` after it, with momentum by ``1 / (1 - momentum)`` more, by which weights
-            become exactly zero; for SGD).
+            threshold after it, of the strength times how far a step moves a weight whose gradient is 1, by which
+            weights become exactly zero; for SGD, the family of Adam, RMSprop, Adagrad and Adadelta).
         l2: the route of every L2: ``loss``, ``gradient``, or ``decay``: the optimizer's own ``weight_decay``, twice the
             strength.
         group_lasso: the route of every group lasso: ``loss``, ``gradient`` or ``proximal``.
@@ -89,7 +92,7 @@ def bind(
     }
     chain = chain_of(optimizer)
     problems = _misnamed(routes, terms or {}, named)
-    parts = [] if problems else [*_routed(named, routes, terms or {})]
+    parts = [] if problems else [*_routed(roots, named, routes, terms or {})]
     parts, missing = _of_optimizer(parts, parameters_of(chain[-1]), terms or {})
     problems.extend(missing)
     problems.extend(problem for part in parts for problem in _refused(part, chain, decoupled))
@@ -141,10 +144,13 @@ def _misnamed(
 
 
 def _routed(
-    named: Mapping[str, tuple[Any, Penalized]], routes: Mapping[str, Route], terms: Mapping[str, Route]
+    roots: Sequence[nn.Module],
+    named: Mapping[str, tuple[Any, Penalized]],
+    routes: Mapping[str, Route],
+    terms: Mapping[str, Route],
 ) -> Iterator[Part]:
     """The parts of terms that leave the loss route."""
-    seen: Seen = {}
+    seen = Seen(*roots)
     for name, (term, owner) in named.items():
         if isinstance(term, Listener):
             route = terms.get(name, routes["activity"])
@@ -236,9 +242,10 @@ def _refused(part: Part, chain: list[Any], decoupled: bool) -> Iterator[Problem]
     if part.route == "proximal":
         if part.kind not in ("l1", "group_lasso"):
             yield Problem(f"'{part.name}' can't be on the proximal route, which is for l1 and group_lasso")
-        elif not isinstance(optimizer, SGD):
-            hint = "a proximal step needs the step size of each weight, which SGD alone has in common"
-            yield Problem(f"the proximal route is for SGD, and not for {kind}", hint)
+        elif not has_step_sizes(optimizer):
+            known = ", ".join(each.__name__ for each in SIZES)
+            what = f"how far a step of {kind} moves each number of a weight is not known, as a proximal step needs it"
+            yield Problem(what, f"it is of {known} and what is derived from them; or take the loss route")
         if part.kind == "group_lasso" and len(part.parameters) > 1:
             yield Problem(f"'{part.name}' has groups over several parameters, which have no proximal step here")
 

@@ -152,16 +152,6 @@ def directions(groups: Iterable[Group]) -> dict[nn.Parameter, float]:
     return {each: -1.0 if group.get("maximize") else 1.0 for group in groups for each in group["params"]}
 
 
-def step_size(group: Group) -> Any:
-    """How far a constant gradient of 1 moves a weight in a step of SGD, once momentum has built up.
-
-    With the plain learning rate as the threshold, momentum m would weaken the penalty to (1 - m) times its strength,
-    because the steps along the loss's gradient are 1 / (1 - m) times as long.
-    """
-    momentum = group["momentum"]
-    return group["lr"] * (1 - group["dampening"]) / (1 - momentum) if 0 < momentum < 1 else group["lr"]
-
-
 # -- steps that are none -----------------------------------------------------------------------------------------------
 
 

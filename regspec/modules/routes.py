@@ -7,8 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from regspec.modules.parts import AGAIN, Now, Part
+from regspec.modules.step_sizes import Group, in_pieces, step_size
+from regspec.runtime import NonNeg
 from regspec.runtime.kernels.fused import add_gradients as add_fused
 from regspec.runtime.kernels.fused import add_to_grad
 from regspec.runtime.kernels.sharded import fill, penalty_of, whole
@@ -79,13 +82,24 @@ def penalty_on_gradient(parts: list[tuple[Part, Now]], signs: Mapping[nn.Paramet
 
 
 @torch.no_grad()
-def shrink(part: Part, sizes: Mapping[Tensor, Any]) -> None:
-    """The proximal step of each weight, by the size of its step."""
+def shrink(part: Part, optimizer: Optimizer, groups: Mapping[nn.Parameter, Group]) -> None:
+    """The proximal step of each weight, by the size of the optimizer's step."""
     for parameter in part.parameters:
         if not parameter.requires_grad or parameter.grad is None:
             continue  # the optimizer left it alone
-        threshold = sizes[parameter] * part.strength
+        size = step_size(optimizer, groups[parameter], parameter)
         if part.kind == "l1":  # number by number, and so each shard by itself
-            parameter.copy_(part.regularizer.shrunk(parameter, threshold))
-        else:
-            fill(parameter, part.regularizer.shrunk(whole(parameter), threshold))
+            for piece, own_size in in_pieces(parameter, size):
+                piece.copy_(part.regularizer.shrunk(piece, own_size * part.strength))
+            continue
+        weight = whole(parameter)
+        if _is_nonnegative(part):  # of both at once; what is shrunk first keeps a norm of numbers that go
+            weight = weight.clamp_min(0)
+        fill(parameter, part.regularizer.shrunk(weight, whole(size * part.strength)))
+
+
+def _is_nonnegative(part: Part) -> bool:
+    """Whether a constraint keeps the weight from being negative."""
+    assert isinstance(part.term, WeightTerm)
+    constraints = part.owner._regspec.constraints.values()
+    return any(isinstance(each, NonNeg) and {*paths} == {*part.term.parameters} for each, paths in constraints)

@@ -26,14 +26,14 @@ from regspec.modules.optimizers import (
     is_scaled,
     parameters_of,
     stands_still,
-    step_size,
 )
 from regspec.modules.parts import Part, Route, removed_first, weights_of
 from regspec.modules.routes import add_gradients, penalty_on_gradient, shrink
 from regspec.runtime import Regularized
 from regspec.runtime.kernels.sharded import shard
+from regspec.runtime.penalties.listeners import Listener, listeners_of
 from regspec.runtime.penalties.state import Penalized, penalized_in, project, terms_in
-from regspec.runtime.penalties.terms import Listener, Seen, WeightTerm
+from regspec.runtime.penalties.terms import Seen, WeightTerm
 from regspec.runtime.penalties.weights import tensor_at
 
 CHANGES = 3  # so often the weights may change between forwards before a warning that no step is seen
@@ -94,7 +94,7 @@ class Binding:
     def tied(self) -> Iterator[WeightTerm | Listener]:
         """The terms whose weights are tied to one that has a term, maybe since they were bound; they count once."""
         for root in self.roots if any(part.route == "gradient" for part in self.parts) else ():
-            seen: Seen = {}
+            seen = Seen(root)
             for term, owner in terms_in(root):
                 try:
                     is_tied = isinstance(term, WeightTerm) and term.is_seen(owner, seen)
@@ -174,7 +174,7 @@ def _around(term: Any, owner: Penalized) -> list[nn.Parameter]:
     """The parameters that say whose a term is: of a weight; of an output, those of the innermost module around it."""
     if isinstance(term, WeightTerm):
         return [*weights_of(owner, term)[0]]
-    paths = [path for path, part in owner.named_modules() if term in part._forward_hooks.values()]
+    paths = [path for path, part in owner.named_modules() if term in listeners_of(part)]
     path = paths[0] if paths else ""
     while path and not any(True for _ in owner.get_submodule(path).parameters()):
         path = path.rpartition(".")[0]
@@ -315,10 +315,9 @@ class Steps:
         if skipped is not None and skipped.item():
             return
         proximal = self.parts["proximal"]
-        groups = optimizer.param_groups if proximal else []
-        sizes = {parameter: step_size(group) for group in groups for parameter in group["params"]}
+        groups = {parameter: group for group in optimizer.param_groups if proximal for parameter in group["params"]}
         for part in proximal:
-            shrink(part, sizes)
+            shrink(part, optimizer, groups)
         constrained = [each for each in self.bindings if any(module._regspec.constraints for module in each.modules())]
         if constrained and not stands_still(optimizer):
             for binding in constrained:

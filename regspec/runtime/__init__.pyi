@@ -1,11 +1,14 @@
+from .kernels.backends import backend as backend
 from .modules.activations import Function as Function
 from .modules.activations import HardSigmoid as HardSigmoid
 from .modules.activations import JumpReLU as JumpReLU
+from .modules.activations import ParametricSoftplus as ParametricSoftplus
 from .modules.activations import PReLU as PReLU
 from .modules.activations import Sparsemax as Sparsemax
 from .modules.activations import SparsePlus as SparsePlus
 from .modules.activations import SparseSigmoid as SparseSigmoid
 from .modules.activations import Squareplus as Squareplus
+from .modules.activations import SReLU as SReLU
 from .modules.activations import ThresholdedReLU as ThresholdedReLU
 from .modules.activations import TopK as TopK
 from .modules.attention import AdditiveAttention as AdditiveAttention
@@ -42,6 +45,7 @@ from .modules.functions import mirror_pad as mirror_pad
 from .modules.functions import one_hot as one_hot
 from .modules.functions import take_of_each as take_of_each
 from .modules.initializers import eye_ as eye_
+from .modules.initializers import fill_by_ as fill_by_
 from .modules.initializers import orthogonal_ as orthogonal_
 from .modules.initializers import stft_ as stft_
 from .modules.initializers import variance_scaling_ as variance_scaling_

@@ -429,7 +429,8 @@ def _in_precision(inputs: Mapping[str, Input], dtype: str) -> dict[str, Input]:
 
 def _split(fields: dict[str, Any], model: type[Frozen]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The fields that are a model's, and the others."""
-    own = {name: value for name, value in fields.items() if name in model.model_fields}
+    known = model.model_fields
+    own = {name: value for name, value in fields.items() if name in known}
     return own, {name: value for name, value in fields.items() if name not in own}
 
 

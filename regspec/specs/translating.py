@@ -18,7 +18,6 @@ from regspec.language.forms import spread
 from regspec.language.initializers import initializer_of
 from regspec.language.serialized import is_serialized
 from regspec.layers import find_kind
-from regspec.layers.cells import CELLS
 from regspec.layers.layer import Layer, Placement
 from regspec.layers.nested import inner_form
 from regspec.text.faults import UNKNOWN, Origin, shown
@@ -100,8 +99,10 @@ def said_by(name: str) -> dict[str, str]:
 def field_of(cls: type[BaseModel], name: str, others: Iterable[str]) -> str:
     """The field of a class that a name of others means, which is none of its ``others``; else the name itself."""
     own = FIELDS.get(name)
+    if own is None:
+        return name
     is_other = own in cls.model_fields and name not in cls.model_fields and own not in others
-    return own if own is not None and is_other else name
+    return own if is_other else name
 
 
 def takes_value(written: str) -> bool:
@@ -258,6 +259,8 @@ def _inner(value: Any, origin: Origin, notes: list[Problem], problems: list[Prob
     fields = accepted(name, fields, here, problems)
     if fields is UNKNOWN:
         return UNKNOWN
+    from regspec.layers.cells import CELLS  # which few specs need
+
     cls = CELLS.get(kind) or find_kind(kind)
     if cls is not None and cls.main in WRAPPED:
         fields = spread(fields, cls.main)

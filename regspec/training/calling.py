@@ -12,8 +12,9 @@ from rich.console import Console
 from regspec.graph.loading import AnySpec, load
 from regspec.text.document import document_of
 from regspec.text.problems import Problem, RegspecError, needing
-from regspec.training.options.file import SECTIONS, read_training
+from regspec.training.options.file import read_training
 from regspec.training.options.options import IN_MEMORY, Option, Options
+from regspec.training.options.sections import SECTIONS
 
 if TYPE_CHECKING:
     from regspec.training.runs.folds import Folds

@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from . import applications, building, checking, forward, penalties, porting, training
+from . import applications, building, checking, forward, penalties, porting, processes, training
 
 BENCHMARKS = {
     "forward": forward.figures,
@@ -23,6 +23,7 @@ BENCHMARKS = {
     "keras": building.figures_against_keras,
     "check": checking.figures,
     "penalties": penalties.figures,
+    "processes": processes.figures,
     "porting": porting.figures,
     "training": training.figures,
 }
@@ -36,11 +37,10 @@ def main(names: list[str]) -> None:
     if unknown:
         sys.exit(f"no benchmark is called {', '.join(sorted(unknown))}: there are {', '.join(BENCHMARKS)}")
     title = f"torch {torch.__version__}, Python {platform.python_version()}, {torch.get_num_threads()} threads"
-    table = Table("compared", "ours, ms", "theirs, ms", "ratio", "aim", title=title)
+    table = Table("compared", "ours", "theirs", "ratio", "aim", title=title)
     for name in names or BENCHMARKS:
         for figure in BENCHMARKS[name]():
-            ours, theirs = f"{figure.ours * 1e3:.3f}", f"{figure.theirs * 1e3:.3f}"
-            table.add_row(figure.name, ours, theirs, f"{figure.ratio:.3f}", f"{figure.most:g}")
+            table.add_row(*figure.cells)
     Console().print(table)
 
 

@@ -1,4 +1,7 @@
-"""ResNet50 of keras.applications, ported: to load it, and its forward, against Keras and against torch by hand."""
+"""ResNet50 of keras.applications, ported: to load it, and its forward, against Keras and against torch by hand.
+
+And the port of a small file as a process, against importing torch, which it does without.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import tempfile
 from collections import OrderedDict
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,9 +19,11 @@ from torch import Tensor, nn
 
 import regspec
 
+from .checking import run_in
 from .timing import Figure, compare
 
 BATCH = 8
+SMALL = Path(__file__).parents[2] / "examples" / "keras_mlp.keras"
 
 
 def normalized(filters: int) -> nn.BatchNorm2d:
@@ -70,6 +76,9 @@ class ByHand(nn.Module):
 def figures() -> Iterator[Figure]:
     import keras
 
+    with tempfile.TemporaryDirectory() as folder:
+        ported = run_in(folder, "-m", "regspec", "port", str(SMALL), "-o", os.path.join(folder, "ported"))
+        yield compare("port, 3 layers / import torch", ported, run_in(folder, "-c", "import torch"), most=0.5, rounds=7)
     keras.utils.set_random_seed(0)
     model = keras.applications.ResNet50(weights=None)
     with tempfile.TemporaryDirectory() as folder:

@@ -9,19 +9,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+SCALES = {"ms": 1e3, "MB": 1e-6, "": 1.0}
+
 
 @dataclass(frozen=True)
 class Figure:
-    """What was compared, how long it took, in seconds, and what was aimed at."""
+    """What was compared, how much each took, and what was aimed at: seconds, or bytes for MB, or plain numbers."""
 
     name: str
     ours: float
     theirs: float
     most: float  # the ratio aimed at
+    unit: str = "ms"  # in which both are printed: a key of `SCALES`
 
     @property
     def ratio(self) -> float:
         return self.ours / self.theirs
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """A row of the table."""
+        ours, theirs = (f"{each * SCALES[self.unit]:.3f} {self.unit}".rstrip() for each in (self.ours, self.theirs))
+        return self.name, ours, theirs, f"{self.ratio:.3f}", f"{self.most:g}"
 
 
 def compare(

@@ -36,7 +36,7 @@ Arrays: TypeAlias = "Mapping[WeightPath, NDArray[np.generic]]"
 def parameters_of(program: Program, found: Arrays) -> dict[str, NDArray[np.generic]]:
     """Torch's parameters by their paths in the compiled model, from Keras's arrays by the ways to the weights."""
     parameters: dict[str, NDArray[np.generic]] = {}
-    for step, within, prefix in _steps_in(program):
+    for step, within, prefix in steps_in(program):
         resolved = step.lowered.resolved
         if resolved is not None and resolved.layer.is_opaque:  # whose parameters only its module knows
             own = {path[-1]: array for path, array in found.items() if path[:-1] == (*within, step.name)}
@@ -52,7 +52,7 @@ def parameters_of(program: Program, found: Arrays) -> dict[str, NDArray[np.gener
     return parameters
 
 
-def _steps_in(program: Program) -> Iterator[tuple[Step, WeightPath, str]]:
+def steps_in(program: Program) -> Iterator[tuple[Step, WeightPath, str]]:
     """The steps that declare modules, also in blocks: each with the blocks that it is in, and its path's beginning."""
     waiting: list[tuple[Program, WeightPath, str]] = [(program, (), "")]
     while waiting:
@@ -72,7 +72,7 @@ def arrays_in(program: Program, state: Mapping[str, NDArray[np.generic]]) -> dic
     """
     found: dict[WeightPath, NDArray[np.generic]] = {}
     problems = Problems()
-    for step, within, prefix in _steps_in(program):
+    for step, within, prefix in steps_in(program):
         for weight in step.lowered.weights:
             module = f"{prefix}{step.attributes[weight.module]}"
             own = [state[f"{module}.{key}" if key else module] for key in weight.parameters]

@@ -12,11 +12,21 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from operator import attrgetter
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from regspec.runtime.kernels.closed import (
+    cosines_of_rows,
+    has_closed_forms,
+    has_singular_values,
+    largest_singular_value,
+    norms_of_columns,
+    scalar,
+)
 from regspec.runtime.kernels.sharded import whole
+from regspec.runtime.penalties.proximal import shrunk_groups
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -41,6 +51,12 @@ def _norm(x: Tensor, dim: int | None = None, *, keepdim: bool = False) -> Tensor
     """The Euclidean norm, whose gradient is zero where it is zero."""
     norm: Tensor = torch.linalg.vector_norm(x, dim=dim, keepdim=keepdim)
     return norm
+
+
+def _spectral_norm(matrix: Tensor) -> Tensor:
+    """The largest singular value."""
+    largest: Tensor = torch.linalg.matrix_norm(matrix, ord=2)
+    return largest
 
 
 class WithWeights:
@@ -81,13 +97,12 @@ class L1:
         return join(self(x))
 
     # for regspec
-    def shrunk(self, x: Tensor, threshold: float | Tensor) -> Tensor:
-        """The proximal step: a soft threshold of each number.
+    def shrunk(self, x: Tensor, threshold: Any) -> Tensor:
+        """The proximal step: a soft threshold of each number, which may have a threshold of its own.
 
         Parikh and Boyd (2014), Proximal algorithms, section 6.5.2.
         """
-        shrunk: Tensor = x.sign() * (x.abs() - threshold).clamp_min(0)
-        return shrunk
+        return x - x.clamp(-threshold, threshold)
 
 
 @dataclass(frozen=True)
@@ -138,10 +153,15 @@ class Orthogonal:
             rows = _matrix(_wide(x), self.dim)
             if self.mode == "columns":
                 rows = rows.T
-            rows = rows / _norm(rows, 1, keepdim=True).clamp_min(1e-7)
-            cosines = (rows @ rows.T).triu(1)
-            pairs = len(rows) * (len(rows) - 1) // 2
-            return self.strength * cosines.abs().sum() / max(pairs, 1)
+            pairs = max(len(rows) * (len(rows) - 1) // 2, 1)
+            # for regspec
+            if has_closed_forms(x):
+                return self.strength / pairs * scalar(rows, cosines_of_rows, self._of_rows)
+            return self.strength / pairs * self._of_rows(rows)
+
+    def _of_rows(self, rows: Tensor) -> Tensor:
+        rows = rows / _norm(rows, 1, keepdim=True).clamp_min(1e-7)
+        return (rows @ rows.T).triu(1).abs().sum()
 
 
 @dataclass(frozen=True)
@@ -172,7 +192,11 @@ class GroupLasso:
 
     def __call__(self, x: Tensor) -> Tensor:
         groups = _matrix(_wide(x), self.dim)
-        return self.strength * math.sqrt(len(groups)) * _norm(groups, 0).sum()
+        factor = self.strength * math.sqrt(len(groups))
+        # for regspec
+        if has_closed_forms(x):
+            return factor * scalar(groups, norms_of_columns, lambda groups: _norm(groups, 0).sum())
+        return factor * _norm(groups, 0).sum()
 
     # for regspec
     def of_shard(self, x: Tensor, shape: Sequence[int], join: Join) -> Tensor:
@@ -185,12 +209,15 @@ class GroupLasso:
 
     # for regspec
     def shrunk(self, x: Tensor, threshold: float | Tensor) -> Tensor:
-        """The proximal step: a soft threshold of each group's norm.
+        """The proximal step: a soft threshold of each group's norm, or one in which each number has its own.
 
         Parikh and Boyd (2014), Proximal algorithms, section 6.5.4.
         """
         dim, wide = self.dim % x.ndim, _wide(x)
         rest = tuple(axis for axis in range(x.ndim) if axis != dim)
+        if isinstance(threshold, Tensor) and threshold.ndim:
+            thresholds = _wide(threshold) * math.sqrt(math.prod(x.shape[axis] for axis in rest))
+            return shrunk_groups(wide, thresholds, rest).to(x.dtype) if rest else L1(1.0).shrunk(x, thresholds)
         # for torch no dimensions are all
         norms = torch.linalg.vector_norm(wide, dim=rest, keepdim=True) if rest else wide.abs()
         size = math.sqrt(math.prod(x.shape[axis] for axis in rest))
@@ -216,6 +243,8 @@ class GroupLassoOfBlocks:
     # for regspec
     def shrunk(self, x: Tensor, threshold: float | Tensor) -> Tensor:
         """The proximal step: a soft threshold of each group's norm."""
+        if isinstance(threshold, Tensor) and threshold.ndim:
+            threshold = self._by_channels(threshold)
         shrunk = GroupLasso(self.strength, dim=0).shrunk(self._by_channels(x), threshold)
         in_blocks: Tensor = x.unflatten(0, (self.blocks, -1))
         return shrunk.reshape(in_blocks.movedim(self.dim + 1, 1).shape).movedim(1, self.dim + 1).reshape(x.shape)
@@ -262,8 +291,11 @@ class Spectral:
 
     def __call__(self, x: Tensor) -> Tensor:
         with _full_precision(x):
-            largest: Tensor = torch.linalg.matrix_norm(_matrix(_wide(x), self.dim), ord=2)
-            return self.strength * largest
+            matrix = _matrix(_wide(x), self.dim)
+            # for regspec
+            if has_closed_forms(x) and has_singular_values(matrix):
+                return self.strength * scalar(matrix, largest_singular_value, _spectral_norm)
+            return self.strength * _spectral_norm(matrix)
 
 
 @dataclass(frozen=True)

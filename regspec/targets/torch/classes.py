@@ -335,6 +335,8 @@ class Outliner:
         results = [result for _, result in pairs]
         expressions = [each for result in results for each in walk(result)]
         parts = [each for each in expressions if isinstance(each, Part)]
+        if len(results) < 2 and not parts:  # as of most layers
+            return
         taken_apart = {Itself(part.whole) for part in parts}
         wholes = {Itself(each): each for each in expressions if isinstance(each, Apply) or Itself(each) in taken_apart}
         wholes = {key: each for key, each in wholes.items() if not isinstance(each, Held)}

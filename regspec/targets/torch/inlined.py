@@ -27,7 +27,7 @@ def with_inlined(steps: Sequence[Step], outputs: Sequence[Symbol]) -> tuple[Step
     read = Counter([*outputs, *(x for step in steps for x in step.inputs)])
     done: list[_Statement] = []
     for step in steps:
-        statement = _Statement(step, (step,))
+        statement = _Statement(step, _operations(step), (step,))
         while done and (merged := _merged(done[-1], statement, read)) is not None:
             done.pop()
             statement = merged
@@ -37,28 +37,30 @@ def with_inlined(steps: Sequence[Step], outputs: Sequence[Symbol]) -> tuple[Step
 
 @dataclass(frozen=True, slots=True)
 class _Statement:
-    """A step, and the steps of which it is made, in the order of execution."""
+    """A step, how many operations it has, and the steps of which it is made, in the order of execution."""
 
     step: Step
+    operations: int
     made_of: tuple[Step, ...]
-
-    @property
-    def is_readable(self) -> bool:
-        """Whether it can be read at a glance."""
-        count = _operations(self.step)
-        heavy = [each for each in self.made_of if _is_heavy(each)]
-        if count > MANY or _width(self.step) > WIDE:
-            return False
-        if len(heavy) < 2:
-            return True
-        if count <= FEW and len(heavy) == 2 and not isinstance(heavy[0].node, BlockNode):
-            return any(len(each.inputs) > 1 for each in self.made_of)
-        made = {x for each in self.made_of for x in each.outputs}
-        return all(made.isdisjoint(each.inputs) and _operations(each) == 1 for each in heavy)
 
 
 def _is_heavy(step: Step) -> bool:
     return isinstance(step.node, BlockNode) or any(len(each.shape or ()) > 1 for each in step.lowered.weights)
+
+
+def _belong_together(before: _Statement, statement: _Statement) -> bool:
+    """Whether the two, if they are short, can be read at a glance as one: of most, this tells that they can't."""
+    count = before.operations + statement.operations
+    if count > MANY:
+        return False
+    made_of = (*before.made_of, *statement.made_of)
+    heavy = [each for each in made_of if _is_heavy(each)]
+    if len(heavy) < 2:
+        return True
+    if count <= FEW and len(heavy) == 2 and not isinstance(heavy[0].node, BlockNode):
+        return any(len(each.inputs) > 1 for each in made_of)
+    made = {x for each in made_of for x in each.outputs}
+    return all(made.isdisjoint(each.inputs) and _operations(each) == 1 for each in heavy)
 
 
 def _merged(before: _Statement, statement: _Statement, read: Mapping[Symbol, int]) -> _Statement | None:
@@ -67,26 +69,32 @@ def _merged(before: _Statement, statement: _Statement, read: Mapping[Symbol, int
     if len(first.lowered.results) != 1 or is_loop(first) or is_loop(then):
         return None
     (x,) = first.outputs
-    if read[x] != 1 or x not in then.inputs:
+    if read[x] != 1 or x not in then.inputs or not _belong_together(before, statement):
         return None
-    results = replaced(then.lowered.results, dict(zip(then.lowered.inputs, then.inputs, strict=True)))
+    (value,), results = _results(first), _results(then)
     found = [each for result in results for each in walk(result)]
     taken = [place for place, each in enumerate(found) if each is x]
-    if len(taken) != 1 or any(isinstance(each, Each) for each in found):
+    if isinstance(value, Symbol) or len(taken) != 1 or any(isinstance(each, Each) for each in found):
         return None
     if len(statement.made_of) > 1 and any(isinstance(each, Apply) for each in found[: taken[0]]):
         return None  # modules run in their order
-    renamed = {module: replace(module, suffix=f"{first.name}.{module.suffix}") for module in first.lowered.modules}
-    value = replaced(first.lowered.results[0], dict(zip(first.lowered.inputs, first.inputs, strict=True)))
-    if isinstance(value, Symbol):
+    found.pop(taken[0])
+    if _width(found, then) + _width([*walk(value)], first) > WIDE:
         return None
+    renamed = {module: replace(module, suffix=f"{first.name}.{module.suffix}") for module in first.lowered.modules}
     made = replaced(results, {x: _with_modules(value, renamed)})
     inputs = tuple(dict.fromkeys([*first.inputs, *(each for each in then.inputs if each is not x)]))
     names = {each.suffix: first.attributes[module.suffix] for module, each in renamed.items()}
     lowered = replace(then.lowered, inputs=inputs, results=made, modules=(*then.lowered.modules, *renamed.values()))
     step = replace(then, lowered=lowered, inputs=inputs, attributes={**then.attributes, **names})
-    merged = _Statement(step, (*before.made_of, *statement.made_of))
-    return merged if merged.is_readable else None
+    return _Statement(step, before.operations + statement.operations, (*before.made_of, *statement.made_of))
+
+
+def _results(step: Step) -> tuple[Expression, ...]:
+    """What a step computes, over the tensors that it takes."""
+    own = step.lowered
+    found: tuple[Expression, ...] = replaced(own.results, dict(zip(own.inputs, step.inputs, strict=True)))
+    return found
 
 
 def _with_modules(value: Expression, modules: Mapping[Module, Module]) -> Expression:
@@ -112,9 +120,8 @@ def _operations(step: Step) -> int:
     return sum(_is_operation(each) for result in step.lowered.results for each in walk(result))
 
 
-def _width(step: Step) -> int:
-    """How many characters the results take, about: of names, literals and what stands between them."""
-    found = [each for result in step.lowered.results for each in walk(result)]
+def _width(found: Sequence[Expression], step: Step) -> int:
+    """How many characters expressions take, about: names, literals and what stands between them."""
     names = [_name(each, step) for each in found]
     values = [repr(value) for each in found for value in each.parts() if not isinstance(value, (Expression, list))]
     keywords = [name for each in found if isinstance(each, (Apply, Method)) for name in each.keywords]

@@ -15,8 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from regspec.code.expressions import Apply, Call, Module, Value, call, replaced, unless, walk
-from regspec.code.shapes import Symbol
-from regspec.layers.convolution import compact
+from regspec.code.shapes import Symbol, compact
 from regspec.targets.torch.lowered import Lowered
 from regspec.targets.torch.steps import Step
 

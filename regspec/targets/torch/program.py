@@ -143,6 +143,8 @@ class _Lowering:
                 mask=None if mask is None else known[mask],
                 is_masked_elsewhere=mask is None and index in masked_inputs,
             )
+            if masked_inputs or x.mask or mask  # most have none
+            else x
             for index, (x, mask) in enumerate(zip(inputs, node.masks, strict=True))
         ]
         if node.attention_mask is not None:

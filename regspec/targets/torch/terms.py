@@ -46,10 +46,9 @@ def _places(each_of: Sequence[tuple[Step, Penalized | Constrained]]) -> Doc:
         paths[f"{step.name}.{each.slot}"] = (path, *others) if others else path
         shapes.add((each.slot, None if others else _after(step.name, path)))
     (slot, end), *different = shapes
-    written = literal(paths)
-    fits = len(flat(written)) < WIDTH - 3 * len(INDENT)
-    if fits or len(paths) < MANY or different or end is None or not _is_dotted(slot):
-        return written
+    is_loop = len(paths) >= MANY and not different and end is not None and _is_dotted(slot)
+    if not is_loop or (len(paths) < WIDTH and len(flat(literal(paths))) < WIDTH - 3 * len(INDENT)):
+        return literal(paths)
     pair = f'f"{{layer}}.{slot}": ' + (f'f"{{layer}}{end}"' if end else "layer")
     loop = beside("for layer in ", literal(tuple(step.name for step, _ in each_of)))
     return Brackets("{", (pair, loop), "}", "loop")

@@ -30,8 +30,7 @@ from regspec.training.options.forms import Text
 from regspec.training.options.options import BUNDLED, IN_MEMORY, Option, Options
 from regspec.training.options.rules import RuleSection, rules_said
 from regspec.training.options.said import name_and_key, parted
-
-SECTIONS = {"training": "How the model learns.", "data": "What it learns from."}
+from regspec.training.options.sections import SECTIONS
 
 
 @cache
@@ -183,13 +182,6 @@ def read_training(given: Document) -> Said:
         values.setdefault(name, value)
         places.setdefault(name, place)
     return Said(values, Places(places))
-
-
-def is_training(given: Document) -> bool:
-    """Whether a document is a training file, and no spec and no rules."""
-    return (
-        isinstance(given.data, dict) and not {"layers", "rules"} & {*given.data} and bool({*SECTIONS} & {*given.data})
-    )
 
 
 def _sections() -> list[type[Frozen]]:

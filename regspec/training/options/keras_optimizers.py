@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from regspec.modules.step_sizes import StepSize
+
 State = dict[str, Tensor]
 Group = dict[str, Any]
 
@@ -27,7 +29,9 @@ Group = dict[str, Any]
 class _Stepped(Optimizer):
     """Steps each parameter by itself; what is said of it is checked as torch does.
 
-    A class says its settings with their defaults, what it keeps, and how it moves a parameter.
+    A class says its settings with their defaults, what it keeps, and how it moves a parameter. Of each parameter the
+    state has the number of steps, and the rate by which a constant gradient moves it: the sum of the learning rates
+    that momentum has kept.
     """
 
     kept: tuple[str, ...] = ()  # of each parameter, in its shape, beside the number of steps
@@ -62,9 +66,10 @@ class _Stepped(Optimizer):
                     continue
                 state = self.state[parameter]
                 if not state:
-                    state["step"] = torch.tensor(0.0)
+                    state["step"], state["rate"] = torch.tensor(0.0), torch.tensor(0.0)
                     state.update({name: self.start(parameter, group) for name in self.kept_in(group)})
                 state["step"] += 1
+                state["rate"].mul_(group.get("momentum", 0.0)).add_(group["lr"])
                 if group["weight_decay"]:
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 self.move(parameter, parameter.grad, state, group)
@@ -95,6 +100,10 @@ class KerasSGD(_Stepped, lr=0.01, momentum=0.0, nesterov=False):
         else:
             parameter.add_(step)
 
+    def step_size(self, group: Group, state: State) -> StepSize:
+        rate = state["rate"].item()
+        return StepSize(rate * group["momentum"] + group["lr"] if group["nesterov"] else rate)
+
 
 class KerasAdam(_Stepped, betas=(0.9, 0.999), eps=1e-7, amsgrad=False):
     """Adam, and with a weight decay AdamW."""
@@ -113,6 +122,10 @@ class KerasAdam(_Stepped, betas=(0.9, 0.999), eps=1e-7, amsgrad=False):
         size = group["lr"] * math.sqrt(1 - second**steps) / (1 - first**steps)
         parameter.addcdiv_(mean, square.sqrt().add_(group["eps"]), value=-size)
 
+    def step_size(self, group: Group, state: State) -> StepSize:
+        rate = group["lr"] * math.sqrt(1 - group["betas"][1] ** state["step"].item())
+        return StepSize(rate, state["largest" if group["amsgrad"] else "square"], eps=group["eps"])
+
 
 class KerasAdamax(_Stepped, betas=(0.9, 0.999), eps=1e-7):
     """Adam with the largest gradient so far, which fades, in place of the root of the squares."""
@@ -125,6 +138,9 @@ class KerasAdamax(_Stepped, betas=(0.9, 0.999), eps=1e-7):
         largest = state["largest"].copy_(torch.maximum(state["largest"] * second, gradient.abs()))
         size = group["lr"] / (1 - first ** state["step"].item())
         parameter.addcdiv_(mean, largest + group["eps"], value=-size)
+
+    def step_size(self, group: Group, state: State) -> StepSize:
+        return StepSize(group["lr"], state["largest"].square(), eps=group["eps"])
 
 
 class KerasRMSprop(_Stepped, alpha=0.9, eps=1e-7, momentum=0.0, centered=False):
@@ -148,6 +164,12 @@ class KerasRMSprop(_Stepped, alpha=0.9, eps=1e-7, momentum=0.0, centered=False):
         else:
             parameter.sub_(step, alpha=group["lr"])
 
+    def step_size(self, group: Group, state: State) -> StepSize:
+        square = state["square"] + group["eps"]
+        if group["centered"]:
+            square = square.addcmul_(state["mean"], state["mean"], value=-1)
+        return StepSize(state["rate"].item(), square)
+
 
 class KerasAdagrad(_Stepped, initial_accumulator_value=0.1, eps=1e-7):
     """Adagrad."""
@@ -161,6 +183,9 @@ class KerasAdagrad(_Stepped, initial_accumulator_value=0.1, eps=1e-7):
         square = state["square"].addcmul_(gradient, gradient)
         parameter.addcdiv_(gradient, (square + group["eps"]).sqrt_(), value=-group["lr"])
 
+    def step_size(self, group: Group, state: State) -> StepSize:
+        return StepSize(group["lr"], state["square"] + group["eps"])
+
 
 class KerasAdadelta(_Stepped, rho=0.95, eps=1e-7):
     """Adadelta."""
@@ -173,6 +198,10 @@ class KerasAdadelta(_Stepped, rho=0.95, eps=1e-7):
         step = (state["moved"] + eps).sqrt_().div_((square + eps).sqrt_()).mul_(gradient)
         state["moved"].mul_(rho).addcmul_(step, step, value=1 - rho)
         parameter.sub_(step, alpha=group["lr"])
+
+    def step_size(self, group: Group, state: State) -> StepSize:
+        eps = group["eps"]
+        return StepSize(group["lr"], (state["square"] + eps) / (state["moved"] + eps))
 
 
 class KerasLion(_Stepped, betas=(0.9, 0.99)):

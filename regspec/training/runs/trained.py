@@ -30,6 +30,7 @@ from regspec.training.runs.predicting import Prediction, predictions
 from regspec.training.runs.restoring import columns_of, load_kept, objective_of
 
 if TYPE_CHECKING:
+    from regspec.keras.training.compiling import Compiled
     from regspec.training.exporting.exported import Exported
     from regspec.training.runs.evaluating import Evaluation
 
@@ -159,32 +160,15 @@ class Run:
         place, form = path_of(None if path is None else Path(path), format, self.spec.name)
         facts, objective = self.known()
         said = about(facts, graph_of(self.spec), objective, int(self.metrics["epoch"]))
-        compiled = self.compiled if "keras" in form else {}
+        compiled = self.compiled if "keras" in form else None
         return export(self.model, self.spec, said, place, form, compiled=compiled, lossy=lossy, force=force)
 
     @property
-    def compiled(self) -> Mapping[str, Any]:
-        """How it was trained, as Keras compiles a model; nothing where Keras has no such optimizer or loss."""
-        from regspec.keras.training.compiling import Learned, compiled_of
-        from regspec.training.options.called import parts_of
-        from regspec.training.options.optimizers import optimizer_of
+    def compiled(self) -> Compiled:
+        """How it was trained, as Keras compiles a model, and what of it Keras can't say."""
+        from regspec.training.runs.compiling import compiled_run
 
-        facts, objective = self.known()
-        options = Options.of(facts["options"])
-        learned = [
-            Learned(
-                loss.target.wanted.name,
-                loss.target.loss.name,
-                loss.target.kind,
-                loss.gives_probabilities,
-                loss.target.wanted.said.arguments,
-                loss.target.wanted.said.weight,
-                loss.target.wanted.said.metrics or (),
-            )
-            for loss in objective
-        ]
-        name = parts_of(options.optimizer)[0].lower()
-        return compiled_of(name, optimizer_of(options.optimizer)[1], options.as_dict(), learned)
+        return compiled_run(*self.known())
 
     @property
     def held_out(self) -> Examples:

@@ -1,0 +1,157 @@
+"""How far a step of an optimizer moves a weight whose gradient is always 1, once momentum has built up.
+
+That is the size of a proximal step. With it a weight rests where the loss's gradient and the penalty's balance, as it
+does with the penalty in the loss; with another size they would balance at another strength. For an optimizer that
+divides each number of a gradient by a size of its own, a proximal step is one in the metric of these sizes (Duchi,
+Hazan and Singer (2011), Adaptive subgradient methods, section 4; Melchior, Joseph and Moolekamp (2019), Proximal Adam,
+https://arxiv.org/abs/1910.10094). They are read after the step, when the state is what the step divided by; but for
+Adadelta, whose numerator has moved on by one step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import SGD, Adadelta, Adagrad, Adam, Adamax, NAdam, Optimizer, RAdam, RMSprop
+
+from regspec.runtime.kernels.sharded import shard
+
+Group = Mapping[str, Any]
+State = Mapping[str, Any]
+
+PIECE = 2**16  # numbers
+
+
+@dataclass(frozen=True)
+class StepSize:
+    """``rate / (scale * sqrt(squares) + eps)``, for each number of a weight; where nothing has squares, ``rate``."""
+
+    rate: Any
+    squares: Tensor | None = None
+    scale: Any = 1.0
+    eps: float = 0.0
+
+    def __mul__(self, strength: float) -> Any:
+        """The threshold of a penalty of this strength."""
+        if self.squares is None:
+            return self.rate * strength
+        root = self.squares.sqrt().mul_(self.scale)
+        return root.add_(self.eps).reciprocal_().mul_(self.rate * strength)
+
+
+def has_step_sizes(optimizer: Optimizer) -> bool:
+    """Whether they are known of the optimizer's class, or of one that it is derived from."""
+    return _of_class(optimizer) is not None
+
+
+def step_size(optimizer: Optimizer, group: Group, parameter: nn.Parameter) -> StepSize:
+    """The size of the step that was just done, of a parameter that it moved."""
+    of_class = _of_class(optimizer)
+    assert of_class is not None
+    return of_class(group, optimizer.state[parameter])
+
+
+def _of_class(optimizer: Optimizer) -> Callable[[Group, State], StepSize] | None:
+    """What the optimizer says by itself in a method `step_size`, as ours do, or what is known of a class of torch's."""
+    known = (SIZES[cls] for cls in type(optimizer).__mro__ if cls in SIZES)
+    said: Callable[[Group, State], StepSize] | None = getattr(optimizer, "step_size", None)
+    return said or next(known, None)
+
+
+def in_pieces(x: Tensor, size: StepSize) -> Iterator[tuple[Tensor, StepSize]]:
+    """The numbers that this rank has, with their step sizes, in pieces that are small enough for a cache.
+
+    24 M numbers of Adam take a fifth of the time that they take as a whole, of which each operation goes through all
+    of memory.
+    """
+    own = shard(x)
+    squares = own if size.squares is None else shard(size.squares)
+    pieces: Iterable[tuple[Tensor, Tensor]] = [(own, squares)]
+    if own.is_cpu and own.numel() > PIECE and own.is_contiguous() and squares.is_contiguous():
+        pieces = zip(own.view(-1).split(PIECE), squares.view(-1).split(PIECE), strict=True)
+    for piece, others in pieces:
+        yield piece, size if size.squares is None else replace(size, squares=others)
+
+
+def _sgd(group: Group, state: State) -> StepSize:
+    """With momentum m the steps along a gradient are 1 / (1 - m) times as long."""
+    share = 1 - group["dampening"] if group["momentum"] else 1.0
+    return StepSize(group["lr"] * share * _longer(group))
+
+
+def _adam(group: Group, state: State) -> StepSize:
+    squares = state["max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"]
+    return StepSize(group["lr"], squares, _debiased(group, state), group["eps"])
+
+
+def _nadam(group: Group, state: State) -> StepSize:
+    """Of the gradient and of the momentum, each by its share, as in Dozat (2016), algorithm 8."""
+    first, step, decay = group["betas"][0], _number(state["step"]), group["momentum_decay"]
+    now, after = (first * (1 - 0.5 * 0.96 ** (each * decay)) for each in (step, step + 1))
+    product = _number(state["mu_product"])
+    share = (1 - now) / (1 - product) + after * (1 - first**step) / (1 - product * after)
+    return StepSize(group["lr"] * share, state["exp_avg_sq"], _debiased(group, state), group["eps"])
+
+
+def _radam(group: Group, state: State) -> StepSize:
+    """As in SGD, as long as the variance is not known: Liu et al. (2020), algorithm 2."""
+    step, second = _number(state["step"]), group["betas"][1]
+    longest = 2 / (1 - second) - 1
+    length = longest - 2 * step * second**step / (1 - second**step)
+    if length <= 5:
+        return StepSize(group["lr"])
+    rectified = (length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)
+    return StepSize(group["lr"] * (rectified * (1 - second**step)) ** 0.5, state["exp_avg_sq"], eps=group["eps"])
+
+
+def _rmsprop(group: Group, state: State) -> StepSize:
+    squares = state["square_avg"]
+    if group["centered"]:
+        squares = squares.addcmul(state["grad_avg"], state["grad_avg"], value=-1).clamp_min_(0)
+    return StepSize(group["lr"] * _longer(group), squares, eps=group["eps"])
+
+
+def _adagrad(group: Group, state: State) -> StepSize:
+    lr = group["lr"] / (1 + (_number(state["step"]) - 1) * group["lr_decay"])
+    return StepSize(lr, state["sum"], eps=group["eps"])
+
+
+def _adadelta(group: Group, state: State) -> StepSize:
+    eps = group["eps"]
+    return StepSize(group["lr"], (state["square_avg"] + eps) / (state["acc_delta"] + eps))
+
+
+def _adamax(group: Group, state: State) -> StepSize:
+    return StepSize(group["lr"], state["exp_inf"].square())
+
+
+def _longer(group: Group) -> float:
+    """How many times as long momentum makes the steps along a gradient, once it has built up."""
+    momentum: float = group["momentum"]
+    return 1 / (1 - momentum) if momentum < 1 else 1.0
+
+
+def _debiased(group: Group, state: State) -> Any:
+    """What the root of Adam's squares is multiplied by, so that those of the first steps are not too small."""
+    return (1 - group["betas"][1] ** _number(state["step"])) ** -0.5
+
+
+def _number(x: Any) -> Any:
+    """A count, as a plain number where that does not wait for a device."""
+    return x.item() if isinstance(x, Tensor) and x.is_cpu else x
+
+
+# AdamW is an Adam: what it adds is no step along the gradient.
+SIZES: Mapping[type[Optimizer], Callable[[Group, State], StepSize]] = {
+    SGD: _sgd,
+    Adam: _adam,
+    NAdam: _nadam,
+    RAdam: _radam,
+    RMSprop: _rmsprop,
+    Adagrad: _adagrad,
+    Adadelta: _adadelta,
+    Adamax: _adamax,
+}

@@ -1,0 +1,265 @@
+"""Proximal steps under optimizers that give each number a step size of its own.
+
+The sizes are measured: how far a step moves a weight whose gradient is constant. Where such a run of steps rests is
+known by the conditions of Karush, Kuhn and Tucker, and by scikit-learn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import Lasso, LogisticRegression, MultiTaskLasso
+from torch import Tensor, nn, optim
+from torch.nn import functional as F
+from torch.optim.lr_scheduler import LambdaLR
+
+import regspec
+from regspec.modules.step_sizes import step_size
+from regspec.runtime import GroupLasso, GroupLassoOfBlocks
+from regspec.training.options.keras_optimizers import (
+    KerasAdadelta,
+    KerasAdagrad,
+    KerasAdam,
+    KerasAdamax,
+    KerasRMSprop,
+    KerasSGD,
+)
+
+Make = Callable[..., optim.Optimizer]
+
+# With learning rates at which each has come to rest after `STEPS`.
+OPTIMIZERS: dict[str, Make] = {
+    "sgd": partial(optim.SGD, lr=0.1),
+    "sgd, momentum": partial(optim.SGD, lr=0.02, momentum=0.9),
+    "adam": partial(optim.Adam, lr=0.02),
+    "adam, one by one": partial(optim.Adam, lr=0.02, foreach=False),
+    "adam, foreach": partial(optim.Adam, lr=0.02, foreach=True),
+    "adam, fused": partial(optim.Adam, lr=0.02, fused=True),
+    "adam, rate in a tensor": lambda parameters: optim.Adam(parameters, lr=torch.tensor(0.02), foreach=False),
+    "amsgrad": partial(optim.Adam, lr=0.02, amsgrad=True),
+    "adamw": partial(optim.AdamW, lr=0.02, weight_decay=0.0),
+    "nadam": partial(optim.NAdam, lr=0.02),
+    "radam": partial(optim.RAdam, lr=0.02, betas=(0.9, 0.99)),
+    "rmsprop": partial(optim.RMSprop, lr=0.02),
+    "rmsprop, momentum": partial(optim.RMSprop, lr=0.005, momentum=0.8),
+    "adagrad": partial(optim.Adagrad, lr=0.5, lr_decay=1e-4),
+    "adamax": partial(optim.Adamax, lr=0.05),
+    "keras_sgd": partial(KerasSGD, lr=0.02, momentum=0.9, nesterov=True),
+    "keras_adam": partial(KerasAdam, lr=0.02),
+    "keras_amsgrad": partial(KerasAdam, lr=0.02, amsgrad=True),
+    "keras_adamax": partial(KerasAdamax, lr=0.05),
+    "keras_rmsprop": partial(KerasRMSprop, lr=0.005, momentum=0.8),
+    "keras_adagrad": partial(KerasAdagrad, lr=0.5),
+}
+# Whose squares are near zero, or whose sizes grow slowly, where a gradient rests: their sizes alone are tested.
+SIZED: dict[str, Make] = {
+    **OPTIMIZERS,
+    "rmsprop, centered": partial(optim.RMSprop, lr=0.02, centered=True, alpha=0.9),
+    "adadelta": partial(optim.Adadelta, lr=0.5),
+    "keras_rmsprop, centered": partial(KerasRMSprop, lr=0.02, centered=True),
+    "keras_adadelta": partial(KerasAdadelta, lr=0.5),
+}
+STEPS = 1500
+
+
+@pytest.mark.parametrize("make", SIZED.values(), ids=SIZED)
+def test_step_sizes(make: Make) -> None:
+    """Each step, after momentum has built up, is as long as its size says, for gradients of other lengths."""
+    gradients = torch.tensor([[1.0, -0.03, 2.0], [0.5, -4.0, 0.2]], dtype=torch.float64)
+    parameter = nn.Parameter(torch.zeros(2, 3, dtype=torch.float64))
+    optimizer = make([parameter])
+    for index in range(150):
+        before = parameter.detach().clone()
+        parameter.grad = gradients * (1 if index else 1.5)  # or else a centered variance would be zero
+        optimizer.step()
+        size = step_size(optimizer, optimizer.param_groups[0], parameter) * 1.0
+        if index > 120:
+            torch.testing.assert_close(before - parameter.detach(), gradients * size, rtol=0.06, atol=0)
+    assert size > 0 if isinstance(size, float) else bool((torch.as_tensor(size) > 0).all())
+
+
+def fit(
+    make: Make, loss: Callable[[Tensor], Tensor], weight: Tensor, regularizer: dict[str, Any], **fields: Any
+) -> tuple[Tensor, Tensor]:
+    """The weight after many steps, the last of them short, and the gradient of the loss there."""
+    units, features = weight.shape
+    dense = {"name": "layer", "units": units, "use_bias": False, "kernel_regularizer": regularizer, **fields}
+    spec = {"regspec": 1, "inputs": {"x": {"shape": [features]}}, "layers": [{"Dense": dense}]}
+    model = regspec.build(spec, dtype=torch.float64)
+    layer = model.get_submodule("layer")
+    assert isinstance(layer, nn.Linear)
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+    optimizer = make(model.parameters())
+    regspec.bind(model, optimizer, l1="proximal", group_lasso="proximal")
+    half = STEPS // 2
+    schedule = LambdaLR(optimizer, lambda step: 1.0 if step < half else 0.01 ** ((step - half) / half))
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        (loss(layer.weight) + model.regularization_loss()).backward()
+        optimizer.step()
+        schedule.step()
+    final = layer.weight.detach().clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(final), final)
+    return final.detach(), gradient
+
+
+def regression(outputs: int) -> tuple[Tensor, Tensor]:
+    """Of few of the features, which have other sizes."""
+    x = torch.randn(60, 9, dtype=torch.float64) * torch.linspace(0.5, 1.5, 9, dtype=torch.float64)
+    true = torch.zeros(outputs, 9, dtype=torch.float64)
+    true[:, ::3] = torch.randn(outputs, 3, dtype=torch.float64) + 1
+    return x, x @ true.T + 0.1 * torch.randn(60, outputs, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_lasso(make: Make) -> None:
+    x, y = regression(1)
+    weight, gradient = fit(
+        make,
+        lambda weight: 0.5 * (x @ weight.T - y).square().mean(),
+        torch.randn(1, 9, dtype=torch.float64),
+        {"l1": 0.2},
+    )
+    off = torch.where(weight == 0, (gradient.abs() - 0.2).clamp_min(0), (gradient + 0.2 * weight.sign()).abs())
+    assert off.max() < 1e-4
+    wanted = Lasso(alpha=0.2, fit_intercept=False, tol=1e-10).fit(x.numpy(), y[:, 0].numpy()).coef_
+    assert 0 < (wanted == 0).sum() < 9
+    np.testing.assert_array_equal(weight[0].numpy() == 0, wanted == 0)
+    np.testing.assert_allclose(weight[0].numpy(), wanted, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["sgd, momentum", "adam", "nadam", "radam", "rmsprop", "adagrad", "keras_rmsprop"])
+def test_group_lasso(name: str) -> None:
+    """A group is what reads one feature, for all outputs: scikit-learn's lasso of several tasks."""
+    x, y = regression(4)
+    weight, gradient = fit(
+        OPTIMIZERS[name],
+        lambda weight: 0.5 * (x @ weight.T - y).square().sum(1).mean(),
+        torch.randn(4, 9, dtype=torch.float64),
+        {"group_lasso": {"strength": 0.15, "axis": "input"}},
+    )
+    strength = 0.15 * 4**0.5
+    norms = weight.norm(dim=0)
+    beyond = (gradient.norm(dim=0) - strength).clamp_min(0)
+    off = torch.where(norms == 0, beyond, (gradient + strength * weight / norms.clamp_min(1e-9)).norm(dim=0))
+    assert off.max() < 1e-4
+    wanted = MultiTaskLasso(alpha=strength, fit_intercept=False, tol=1e-10).fit(x.numpy(), y.numpy()).coef_
+    assert 0 < (wanted == 0).all(0).sum() < 9
+    np.testing.assert_array_equal(weight.numpy() == 0, wanted == 0)
+    np.testing.assert_allclose(weight.numpy(), wanted, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["radam", "adagrad", "rmsprop"])
+def test_logistic(name: str) -> None:
+    x, y = regression(1)
+    labels = (y > y.median()).double()
+    weight, _ = fit(
+        OPTIMIZERS[name],
+        lambda weight: F.binary_cross_entropy_with_logits(x @ weight.T, labels),
+        torch.randn(1, 9, dtype=torch.float64),
+        {"l1": 0.05},
+    )
+    solver = LogisticRegression(l1_ratio=1, solver="liblinear", C=1 / (0.05 * 60), fit_intercept=False, tol=1e-10)
+    wanted = solver.fit(x.numpy(), labels[:, 0].numpy()).coef_
+    assert 0 < (wanted == 0).sum() < 9
+    np.testing.assert_array_equal(weight.numpy() == 0, wanted == 0)
+    np.testing.assert_allclose(weight.numpy(), wanted, atol=3e-3)
+
+
+@pytest.mark.parametrize("name", ["sgd, momentum", "adam", "rmsprop"])
+def test_group_lasso_of_weights_that_are_not_negative(name: str) -> None:
+    """The numbers that a constraint makes zero count nothing in a norm: the conditions hold for the others."""
+    x, y = regression(4)
+    y = y - 3 * x[:, [0, 3, 6, 0]]  # so that some numbers of a group that stays would be negative
+    weight, gradient = fit(
+        OPTIMIZERS[name],
+        lambda weight: 0.5 * (x @ weight.T - y).square().sum(1).mean(),
+        torch.rand(4, 9, dtype=torch.float64),
+        {"group_lasso": {"strength": 0.05, "axis": "input"}},
+        kernel_constraint="non_neg",
+    )
+    strength, norms = 0.05 * 4**0.5, weight.norm(dim=0)
+    assert (weight >= 0).all()
+    assert ((weight == 0).any(0) & (norms > 0)).any()
+    beyond = ((-gradient).clamp_min(0).norm(dim=0) - strength).clamp_min(0)
+    inside = torch.where(weight > 0, gradient + strength * weight / norms.clamp_min(1e-9), gradient.clamp_max(0))
+    assert torch.where(norms == 0, beyond, inside.norm(dim=0)).max() < 1e-4
+
+
+# -- one step ----------------------------------------------------------------------------------------------------------
+
+
+def least(x: Tensor, thresholds: Tensor) -> Tensor:
+    """The minimum of ``sum((w - x)**2 / thresholds) / 2 + norm(w)`` for one group, by bisection."""
+    if (x / thresholds).norm() <= 1:
+        return torch.zeros_like(x)
+    low, high = 0.0, x.norm().item()
+    for _ in range(200):
+        norm = (low + high) / 2
+        low, high = (norm, high) if (x / (norm + thresholds)).norm() > 1 else (low, norm)
+    return x * low / (low + thresholds)
+
+
+GROUPS: dict[str, tuple[Any, Callable[[Tensor], Iterable[Tensor]]]] = {
+    "by rows": (GroupLasso(1.0, dim=0), lambda x: x.unbind(0)),
+    "by columns": (GroupLasso(1.0, dim=1), lambda x: x.unbind(1)),
+    "of blocks": (GroupLassoOfBlocks(1.0, 2), lambda x: [group for block in x.chunk(2) for group in block.unbind(1)]),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("orders", [0, 2, 6], ids="thresholds that differ by 10**{}".format)
+@pytest.mark.parametrize("name", GROUPS)
+def test_groups_whose_numbers_have_thresholds(name: str, orders: int, dtype: torch.dtype) -> None:
+    regularizer, groups = GROUPS[name]
+    x = torch.randn(14, 5, 3, dtype=dtype)
+    thresholds = 0.3 * 10 ** (orders * (torch.rand(14, 5, 3, dtype=dtype) - 0.5))
+    x[1], x[:, 1] = x[1] * 1e-4, x[:, 1] * 1e-4
+    shrunk = regularizer.shrunk(x, thresholds)
+    size = next(iter(groups(x))).numel() ** 0.5
+    zeros = 0
+    for own, one, each in zip(groups(shrunk), groups(x), groups(thresholds), strict=True):
+        wanted = least(one.double(), size * each.double())
+        zeros += int(not wanted.any())
+        assert bool(own.any()) == bool(wanted.any())
+        torch.testing.assert_close(own.double(), wanted, rtol=1e-4, atol=1e-6)
+    assert zeros or orders
+
+
+def test_no_step_where_the_rate_is_zero() -> None:
+    """A warm-up begins with it."""
+    layer = nn.Linear(3, 2)
+    model = regspec.regularize(nn.Sequential(layer), [{"types": ["Linear"], "kernel_regularizer": "l1"}])
+    optimizer = optim.Adam(model.parameters(), lr=0.0)
+    regspec.bind(model, optimizer, l1="proximal")
+    before = layer.weight.detach().clone()
+    (model(torch.ones(2, 3)).sum() + model.regularization_loss()).backward()
+    optimizer.step()
+    torch.testing.assert_close(layer.weight.detach(), before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_large_weights(name: str) -> None:
+    """They are gone through in pieces, of which the last is shorter; transposed ones are not."""
+    for shape in ((301, 303), (303, 301)):
+        parameters = [nn.Parameter(torch.ones(shape)), nn.Parameter(torch.ones(shape[::-1]).T)]
+        module = nn.Module()
+        for index, parameter in enumerate(parameters):
+            module.register_parameter(f"w{index}", parameter)
+        model = regspec.regularize(module, [{"parameters": r"w\d", "regularizer": {"l1": 1.0}}])
+        optimizer = OPTIMIZERS[name](model.parameters())
+        regspec.bind(model, optimizer, l1="proximal")
+        sizes = torch.rand(shape) + 0.5
+        for parameter in parameters:
+            parameter.grad = sizes.clone()
+        optimizer.step()
+        # a first step of Adam moves by its rate in the direction of the gradient, and shrinks by the rate over that
+        wanted = 1 - 0.1 * sizes - 0.1 if name == "sgd" else 1 - 0.02 - 0.02 / sizes
+        for parameter in parameters:
+            torch.testing.assert_close(parameter.detach(), wanted, rtol=1e-5, atol=1e-6)
