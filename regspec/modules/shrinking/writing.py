@@ -235,6 +235,9 @@ def _set(written: dict[str, Any], path: FieldPath, value: Any) -> None:
             holder, key = fields, None
         else:
             holder = holder if key is None else holder[key]
+            if isinstance(step, int) and isinstance(holder, dict):  # a stack of cells that is written as one
+                (stack,) = holder.values()
+                holder = stack["cells"] if isinstance(stack, dict) else stack
             key = step
     holder[key] = value
 
