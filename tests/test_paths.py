@@ -1,0 +1,123 @@
+"""Paths of strengths: what they come to, what they choose and write, and what is refused."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.linear_model import lasso_path
+
+import regspec
+from regspec.text.problems import RegspecError
+from regspec.training.tuning.strengths import followed, own_strengths
+
+SPEC = """\
+regspec: 1  # λ is searched
+name: net
+parameters: {strength: 1e-3, rate: 0.25, width: 5}
+inputs: {x: {shape: [13]}}
+layers:
+  - Dense: {name: a, units: $width, activation: relu, kernel_regularizer: l1, activity_regularizer: {l2: 1e-3}}
+  - Dropout: $rate
+  - Dense: {name: b, units: 4, kernel_regularizer: {l1: $strength, l2: 3e-4}}  # two
+  - Dense:
+      name: c
+      units: 4
+      kernel_regularizer: [{group_lasso: {strength: 1e-3, axis: output}}, {l1_l2: {l1: 0.3, l2: 0.2}}]
+  - tower: {name: t, repeat: 2}
+  - Dense: {name: d, units: 4, bias_regularizer: l2(0.1)}
+  - Dense: {name: e, units: 3}
+blocks:
+  tower:
+    layers:
+      - Dense: {name: inner, units: 4, kernel_regularizer: {L1: {strength: 0.2}}}
+regularizers:
+  - {layers: '[de]', kernel: {l1: 1e-3, schedule: {warmup: 5}}}
+"""
+TERMS = ("a.kernel.l1", "b.kernel.l1", "c.kernel.l1", "t.0.inner.kernel.l1", "t.1.inner.kernel.l1")
+
+
+@pytest.mark.parametrize(
+    ("name", "terms"),
+    [
+        ("kernel.l1", (*TERMS, "d.kernel.l1", "e.kernel.l1")),
+        ("inner.kernel.l1", TERMS[3:]),
+        ("a.kernel.l1", ("a.kernel.l1",)),
+        ("kernel.l2", ("b.kernel.l2", "c.kernel.l2")),
+        ("c.kernel.group_lasso", ("c.kernel.group_lasso",)),
+        ("activity.l2", ("a.activity.l2",)),
+        ("strength", ("b.kernel.l1",)),
+        ("$strength", ("b.kernel.l1",)),
+    ],
+)
+def test_what_a_path_changes(name: str, terms: tuple[str, ...]) -> None:
+    """Those terms have the strength, in the text too, and no other has another than it had."""
+    spec = regspec.loads(SPEC)
+    before = own_strengths(regspec.build(spec))
+    assert set(terms) <= set(before)
+    path = followed(spec, name)
+    changed = own_strengths(regspec.build(path.spec(0.0625)))
+    assert {*path.terms} == {*terms}
+    assert changed == {each: 0.0625 if each in terms else value for each, value in before.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("kernal.l1", "no strength is called 'kernal.l1'\n.*did you mean 'kernel.l1'"),
+        ("bias.l1", "no strength is called 'bias.l1'"),
+        ("l1", "no strength is called 'l1'\n.*it may be strength, rate, width, kernel.l1"),
+        ("d.kernel.l1", "the strength of 'd.kernel.l1' stands where that of 'e.kernel.l1' does, too\n.*a parameter"),
+        ("d.bias.l2", "the strength of 'd.bias.l2' does not stand where another may be written\n.*--path strength"),
+        ("rate", "'rate' is 0.25, and no strength of a penalty"),
+        ("width", "'width' is 5, and no strength of a penalty"),
+    ],
+)
+def test_what_a_path_can_not_change(name: str, message: str) -> None:
+    with pytest.raises(RegspecError, match=f"(?s){message}"):
+        followed(regspec.loads(SPEC), name)
+
+
+LINEAR = """\
+regspec: 1
+name: lasso
+inputs: {x: {shape: [9]}}
+layers:
+  - Dense: {name: fit, units: 1, use_bias: false, kernel_regularizer: {l1: 0.5}}
+"""
+
+
+def quantities() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of a design that is orthogonal, so that one step of half the inverse curvature solves the problem."""
+    rng = np.random.default_rng(3)
+    x = np.linalg.qr(rng.standard_normal((40, 9)))[0] * math.sqrt(40)
+    return x, x @ np.array([3.0, -2, 0, 0, 1, 0, 0, 0.5, 0]) + rng.standard_normal(40)
+
+
+@pytest.mark.parametrize(("first", "last"), [(8.0, 0.02), (0.02, 8.0)])
+def test_a_lasso_has_the_path_of_scikit_learn(first: float, last: float, tmp_path: Path) -> None:
+    """Weights and zeros at each strength: MSE + λ|w| is twice scikit-learn's objective of λ / 2."""
+    x, y = quantities()
+    found = regspec.strength_path(
+        LINEAR, (x, y, x, y), "kernel.l1", from_=first, to=last, steps=9, folder=tmp_path / "path", quiet=True,
+        epochs=8, batch_size=40, optimizer="sgd", lr=0.5, route={"l1": "proximal"},
+    )  # fmt: skip
+    strengths = np.array([each.strength for each in found.points])
+    np.testing.assert_allclose(strengths, np.geomspace(first, last, 9), rtol=1e-3)
+    _, weights, _ = lasso_path(x, y, alphas=strengths / 2, tol=1e-12, max_iter=100_000)
+    weights = weights.T if first > last else weights.T[::-1]  # which has the strongest first
+    for point, wanted in zip(found.points, weights, strict=True):
+        run = regspec.load_run(tmp_path / "path" / point.run)
+        np.testing.assert_allclose(run.model.fit.weight[0].detach().numpy(), wanted, atol=1e-5)
+        assert regspec.strengths(run.model) == {"fit.kernel.l1": point.strength}
+        assert point.zeros == ((wanted == 0).sum(), 9)
+        assert point.units == {"fit": (int(wanted.any()), 1)}
+        residuals = np.square(y - x @ wanted)
+        assert point.score == pytest.approx(residuals.mean(), rel=1e-4)
+        assert point.error == pytest.approx(residuals.std() / math.sqrt(40), rel=1e-4)
+        assert point.metrics["penalty/fit.kernel"] == pytest.approx(point.strength * np.abs(wanted).sum(), abs=1e-4)
+    assert {each.zeros[0] for each in found.points} >= {9}
+    assert found.best.strength == min(first, last)
