@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import math
 from pathlib import Path
 
@@ -12,7 +14,10 @@ from sklearn.linear_model import lasso_path
 
 import regspec
 from regspec.text.problems import RegspecError
+from regspec.training.tuning.points import Point, Points
 from regspec.training.tuning.strengths import followed, own_strengths
+
+from .commands import command
 
 SPEC = """\
 regspec: 1  # λ is searched
@@ -121,3 +126,99 @@ def test_a_lasso_has_the_path_of_scikit_learn(first: float, last: float, tmp_pat
         assert point.metrics["penalty/fit.kernel"] == pytest.approx(point.strength * np.abs(wanted).sum(), abs=1e-4)
     assert {each.zeros[0] for each in found.points} >= {9}
     assert found.best.strength == min(first, last)
+
+
+SMALL = """\
+regspec: 1
+name: small
+inputs: {x: {shape: [13]}}
+layers:
+  - Dense: {name: hidden, units: 6, activation: relu, kernel_regularizer: {l1: 1e-3}}  # to be found
+  - Dense: {name: scores, units: 3}
+"""
+HOW = ("--data", "wine", "--epochs", "2", "--lr", "0.02", "--route", "l1=proximal", "--accelerator", "cpu")
+ALONG = ("--path", "kernel.l1", "--from", "1e-3", "--to", "10", "--steps", "3")
+
+
+@pytest.fixture
+def net(tmp_path: Path) -> Path:
+    (tmp_path / "net.yaml").write_text(SMALL, encoding="utf-8")
+    return tmp_path
+
+
+def test_a_command_chooses_and_writes(net: Path) -> None:
+    """And what it has chosen is a run like any other; stopped, it goes on with what was left."""
+    done = command("tune", "net.yaml", *HOW, *ALONG, "--check", "2", "-o", "path", cwd=net)
+    assert done.code == 0, done
+    rows = list(csv.DictReader((net / "path" / "path.csv").read_text(encoding="utf-8").splitlines()))
+    assert [float(row["strength"]) for row in rows] == [1e-3, 0.1, 10]
+    assert [bool(row["cold"]) for row in rows] == [True, False, True]
+    for row in rows:
+        weight = regspec.load_run(net / "path" / row["run"]).model.hidden.weight
+        assert float(row["zeros"]) == pytest.approx((weight == 0).double().mean().item())
+        assert int(row["units/hidden"]) == weight.any(1).sum()
+    assert float(rows[2]["zeros"]) > 0.5
+    assert done.stdout.count("from the beginning: ") == 2
+    assert (net / "path" / "path.png").stat().st_size > 10_000
+    held = json.loads((net / "path" / "path.json").read_text())
+    for name in ("best", "simplest"):
+        run = regspec.load_run(net / "path" / name)
+        row = next(row for row in rows if name in row["chosen"])
+        assert run.metrics["held_out_accuracy"] == float(row["score"])
+        assert regspec.strengths(run.model) == {"hidden.kernel.l1": float(row["strength"])}
+        assert "# to be found" in (net / "path" / name / "spec.yaml").read_text(encoding="utf-8")
+        assert command("evaluate", f"path/{name}", cwd=net).code == 0
+    before = net / "path" / "1" / "run.json"
+    begun = before.stat().st_mtime_ns
+    held["points"] = held["points"][:2]  # as if it had been stopped in the third
+    (net / "path" / "path.json").write_text(json.dumps(held))
+    again = command("tune", "net.yaml", *HOW, *ALONG, "--check", "2", "-o", "path", cwd=net)
+    assert again.code == 0, again
+    assert "2 strengths are done already" in again.stdout
+    assert before.stat().st_mtime_ns == begun
+    assert list(csv.DictReader((net / "path" / "path.csv").read_text(encoding="utf-8").splitlines())) == rows
+    other = command("tune", "net.yaml", *HOW, *ALONG, "--seed", "1", "-o", "path", cwd=net)
+    assert (other.code, "holds a path with seed 0, and not 1" in other.stderr) == (1, True), other
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--path", "kernel.l2"], 1, "no strength is called 'kernel.l2'"),
+        (["--path", "kernel.l1", "--from", "0"], 1, "--from must be greater than 0 and finite, but is 0"),
+        (["--path", "kernel.l1", "--to", "-1"], 1, "--to must be greater than 0 and finite, but is -1"),
+        (["--path", "kernel.l1", "--from", "1", "--to", "1"], 1, "--from and --to are both 1"),
+        (["--path", "kernel.l1", "--steps", "1"], 1, "--steps must be at least 2, but is 1"),
+        (["--path", "kernel.l1", "--check", "31"], 1, "--check must be 0 to 30"),
+        (["--path", "kernel.l1", "--folds", "3"], 1, "a path is of one division of the data"),
+        (["--path", "kernel.l1", "--trials", "3"], 2, "a path tries the strengths from --from to --to"),
+        (["--from", "1"], 2, "it is for a --path"),
+    ],
+)
+def test_what_is_refused(arguments: list[str], code: int, message: str, net: Path) -> None:
+    done = command("tune", "net.yaml", *HOW, *arguments, "-o", "path", cwd=net)
+    assert done.code == code
+    assert message in " ".join(done.stderr.replace("│", " ").split())
+    assert not (net / "path").exists()
+
+
+@pytest.mark.parametrize(
+    ("metric", "scores", "best", "simplest"),
+    [
+        ("held_out_accuracy", [0.5, 0.88, 0.9, 0.87], 1.0, 10.0),  # within 0.03: 0.87 at least
+        ("held_out_accuracy", [0.9, 0.86, 0.9, 0.8], 100.0, 100.0),  # of equal scores the strongest
+        ("held_out_loss", [0.9, 0.54, 0.5, 0.52], 1.0, 1.0),
+        ("held_out_loss", [None, 0.53, 0.5, 0.52], 1.0, 10.0),  # the strongest has diverged
+    ],
+)
+@pytest.mark.parametrize("is_back", [False, True])
+def test_the_best_and_the_simplest(
+    metric: str, scores: list[float | None], best: float, simplest: float, is_back: bool
+) -> None:
+    pairs = zip((100.0, 10.0, 1.0, 0.1), scores, strict=True)
+    points = [Point(strength, "1", score, 0.0301) for strength, score in pairs]
+    found = Points(tuple(points[::-1] if is_back else points), metric)
+    assert found.best is not None
+    assert found.simplest is not None
+    assert (found.best.strength, found.simplest.strength) == (best, simplest)
+    assert Point.of(json.loads(json.dumps(found.best.as_dict()))) == found.best

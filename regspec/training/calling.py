@@ -127,8 +127,8 @@ def strength_path(
     data: Any,
     path: str,
     *,
-    from_: float = 1.0,
-    to: float = 1e-5,
+    from_: float = 1e-5,
+    to: float = 1.0,
     steps: int = 30,
     warm_epochs: int | None = None,
     check: int = 0,
@@ -146,7 +146,8 @@ def strength_path(
         spec: As for `train`.
         data: As for `train`.
         path: Whose strength: a term's, ``"hidden.kernel.l1"``; that of all kernels, ``"kernel.l1"``; a parameter's.
-        from_: The first strength.
+        from_: The first strength. From weak to strong units vanish one by one; from strong to weak those that have
+            vanished by a proximal step seldom come back.
         to: The last one. Between them each is the same factor from the next.
         steps: How many strengths.
         warm_epochs: The epochs of a strength after the first; an eighth of ``epochs`` when absent.

@@ -116,7 +116,7 @@ def follow(
     strengths = along.strengths()
     if options.is_of_all_folds:
         what = "a path is of one division of the data, and not of all folds"
-        raise RegspecError(Problem(what, "take one of them, by --fold 1, or leave --folds out"))
+        raise RegspecError(Problem(what, "leave --folds out"))
     if options.monitor is None and options.patience is None:
         options = replace(options, monitor=LAST)  # so that what is kept is where the training at a strength has come to
     task = Task.of(spec, options, parameters, places, given)
@@ -171,9 +171,11 @@ def _begun(path: _Path, strengths: list[float]) -> list[Point]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise RegspecError(Problem("is damaged: it says nothing of a path", path=str(file))) from None
     if others := [name for name in facts if theirs.get(name) != facts[name]]:
-        told = ["spec" if name == "spec" else f"{name} {theirs.get(name)}, and not {facts[name]}" for name in others]
+        told = [
+            "another spec" if name == "spec" else f"{name} {theirs.get(name)}, and not {facts[name]}" for name in others
+        ]
         hint = "give the options that it was begun with, or another --output"
-        raise RegspecError(Problem(f"holds a path with another {'; '.join(told)}", hint, str(path.folder)))
+        raise RegspecError(Problem(f"holds a path with {'; '.join(told)}", hint, str(path.folder)))
     return points
 
 
@@ -187,7 +189,7 @@ def _facts(path: _Path, strengths: list[float]) -> dict[str, Any]:
         "strengths": strengths,
         "warm_epochs": path.warm_epochs,
         "metric": path.metric,
-        "options": path.task.options.as_dict(),
+        **path.task.options.as_dict(),
     }
 
 
@@ -316,6 +318,10 @@ def _finished(path: _Path, points: Points) -> StrengthPath:
     path.say(f"simplest: {_told(simplest, label)}{why}")
     if best.strength in (path.along.from_, path.along.to):
         path.say("the best is at an end of the path: a wider --from or --to may have a better one")
+    if path.along.from_ > path.along.to and any(
+        left < of for each in points.points for left, of in each.units.values()
+    ):
+        path.say("units that are zero seldom come back: a path from weak to strong may have better scores")
     runs = f"best, simplest, {path.name(0)} … {path.name(path.along.steps - 1)}"
     path.say(f"{path.folder}: {runs}, path.csv, path.json, path.png, path.svg")
     return StrengthPath(path.folder, points.points, best, simplest)

@@ -39,8 +39,8 @@ class Along:
             panel=PATH,
         ),
     ] = None
-    from_: Annotated[float, Option("The first strength.", panel=PATH)] = 1.0
-    to: Annotated[float, Option("The last one; between them each is the same factor from the next.", panel=PATH)] = 1e-5
+    from_: Annotated[float, Option("The first strength.", panel=PATH)] = 1e-5
+    to: Annotated[float, Option("The last one; between them each is the same factor from the next.", panel=PATH)] = 1.0
     steps: Annotated[int, Option("How many strengths.", panel=PATH)] = 30
     warm_epochs: Annotated[
         int | None,
