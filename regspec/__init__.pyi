@@ -8,6 +8,7 @@ from .keras.writing.exporting import to_keras as to_keras
 from .language.registered import register_regularizer as register_regularizer
 from .language.registered_functions import register_activation as register_activation
 from .language.registered_functions import register_constraint as register_constraint
+from .language.registered_functions import register_initializer as register_initializer
 from .layers.layer import Layer as Layer
 from .layers.registration import register_layer as register_layer
 from .modules.binding import bind as bind
@@ -19,6 +20,8 @@ from .modules.measuring import sparsity as sparsity
 from .modules.measuring import strengths as strengths
 from .modules.regularizing import regularize as regularize
 from .modules.regularizing import unregularize as unregularize
+from .modules.shrinking.shrinking import Shrunk as Shrunk
+from .modules.shrinking.shrinking import shrink as shrink
 from .runtime import Regularized as Regularized
 from .runtime import accumulate as accumulate
 from .runtime import reset_states as reset_states

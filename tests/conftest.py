@@ -15,9 +15,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from regspec.language.activations import ACTIVATIONS
-from regspec.language.constraints import CONSTRAINTS
-from regspec.language.regularizers import REGULARIZERS
+from regspec.language.sorts import FAMILIES
 from regspec.layers import KINDS
 
 torch.set_num_threads(1)  # where something has imported torch before
@@ -74,7 +72,7 @@ def _seeded() -> None:
 @pytest.fixture
 def _registry() -> Iterator[None]:
     """Takes back what a test registers; a module that was imported for it can be imported again."""
-    tables: list[dict[str, Any]] = [KINDS, *(each.members for each in (REGULARIZERS, ACTIVATIONS, CONSTRAINTS))]
+    tables: list[dict[str, Any]] = [KINDS, *(each.members for each in FAMILIES.values())]
     kept, imported = [dict(each) for each in tables], {*sys.modules}
     yield
     for table, before in zip(tables, kept, strict=True):

@@ -30,8 +30,8 @@ INDEX = '''"""The kinds of each family of layers: generated, so that a family is
 FAMILIES = {'''
 # What only the runtime's own files, and those that attach and bind, use.
 INSIDE = (
-    *("attaching", "compiling", "fused", "missed", "notebook", "passes", "readings", "sharded", "state", "terms"),
-    *("totals", "weights"),
+    *("attaching", "by_numba", "closed", "compiling", "fused", "listeners", "missed", "notebook", "one_pass", "passes"),
+    *("proximal", "readings", "sharded", "state", "terms", "totals", "tracing", "weights"),
 )
 
 

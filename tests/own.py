@@ -113,6 +113,31 @@ class Clipped:
         return clipped(weight, self.most)
 
 
+def ramp(weight: Tensor, step: float = 0.125) -> Tensor:
+    """What is put in a weight's place: its numbers in a row."""
+    return step * torch.arange(weight.numel()).reshape(weight.shape)
+
+
+def ramp_in_place(weight: Tensor, step: float = 0.125) -> None:
+    """Fills a weight with its numbers in a row."""
+    weight.copy_(ramp(weight, step))
+
+
+class Ramp:
+    """Fills a weight with its numbers in a row."""
+
+    def __init__(self, step: float = 0.125) -> None:
+        self.step = step
+
+    def __call__(self, weight: Tensor) -> Tensor:
+        return weight.copy_(ramp(weight, self.step))
+
+
+def largest(weight: Tensor) -> Tensor:
+    """The largest absolute value."""
+    return weight.abs().max()
+
+
 def log_cosh(weight: Tensor, strength: float = 1e-3) -> Tensor:
     """strength * sum(log(cosh(w)))."""
     return strength * torch.log(torch.cosh(weight)).sum()

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import regspec
-from regspec.runtime import L2, Regularized
+from regspec.runtime import L1, L2, Regularized, Scheduled, WarmupSchedule
 from tests.net import (
     BIAS,
     HIDDEN,
@@ -305,6 +305,29 @@ def test_it_is_compiled_once() -> None:
     run = torch.compile(by_spec(), backend=backend, fullgraph=True)
     for _ in range(3):
         run(torch.randn(4, 7))
+    assert len(compilations) == 1
+
+
+def test_strengths_that_change_compile_nothing_anew() -> None:
+    """Of weights and outputs, from and to zero, by hand and by a schedule."""
+    model = ruled(Net(), {**KERNEL, "regularizer": {"l1": 0.1, "l2": 0.0}}, BIAS, HIDDEN, LOGITS)
+    model.add_weight_terms(Scheduled(L1(0.1), WarmupSchedule(over=4)), {"logits.kernel": "logits.weight"})
+    compilations, x = [], torch.randn(4, 7)
+
+    def backend(graph: torch.fx.GraphModule, _: object) -> Callable[..., Any]:
+        compilations.append(graph)
+        return graph.forward
+
+    @torch.compile(backend=backend, fullgraph=True)
+    def step(x: Tensor) -> Tensor:
+        return model(x).square().sum() + model.regularization_loss()
+
+    changes = {"hidden.weight.l1": 0.0, "hidden.weight.l2": 0.7, "hidden_activation.activity.l1": 0.2}
+    model.set_schedules(1)
+    for count, (name, strength) in enumerate([("logits.bias.l2", 0.3), *changes.items()], 1):
+        model.set_strength(name, strength)
+        model.set_schedules(count)
+        check_gradients(step(x), model(x).square().sum() + model.regularization_loss(), model)
     assert len(compilations) == 1
 
 

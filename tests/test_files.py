@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import resource
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+import regspec
 from regspec import RegspecError
 from regspec.text import files
 
@@ -87,3 +91,28 @@ def test_what_stands_in_the_way(there: str, message: str, tmp_path: Path) -> Non
 
 def content(folder: Path) -> dict[str, bytes]:
     return {each.name: each.read_bytes() for each in folder.iterdir()}
+
+
+SPEC = "{regspec: 1, name: a, inputs: {x: {shape: [4]}}, layers: [{Dense: 2}]}"
+WITH_A_PATH: dict[str, Callable[[str], Any]] = {
+    "load": regspec.load,
+    "build": regspec.build,
+    "source": regspec.source,
+    "port": regspec.port,
+    "weights": lambda path: regspec.port("examples/keras_mlp.keras", weights=path),
+    "save": lambda path: regspec.port("examples/keras_mlp.keras").save(path),
+    "to_keras": lambda path: regspec.to_keras(regspec.build(SPEC), f"{path}.keras"),
+    "of to_keras": lambda path: regspec.to_keras(path, "absent/a.keras"),
+    "regularize": lambda path: regspec.regularize(regspec.build(SPEC), path),
+    "data": lambda path: regspec.train(SPEC, path),
+    "folder": lambda path: regspec.train(SPEC, (np.ones((8, 4), "float32"), np.ones(8, int)), folder=path, epochs=1),
+    "run": regspec.load_run,
+    "folds": regspec.load_folds,
+}
+
+
+@pytest.mark.parametrize("call", WITH_A_PATH)
+def test_a_zero_byte_in_a_path(call: str) -> None:
+    """Which no path has, and which Python says by a ValueError."""
+    with pytest.raises(RegspecError):
+        WITH_A_PATH[call]("a\0b")

@@ -236,14 +236,75 @@ def test_what_is_no_file(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["variables", *NAMES])
-def test_links_are_not_followed(name: str, tmp_path: Path) -> None:
-    """Whatever they lead to, so that nothing from elsewhere becomes a weight."""
+def test_links_out_of_a_folder_are_not_followed(name: str, tmp_path: Path) -> None:
+    """Whatever they lead to, so that nothing from elsewhere becomes a weight, which may be published."""
     folder = written(tmp_path / "saved")
     (folder / name).rename(tmp_path / "elsewhere")
     (folder / name).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(regspec.RegspecError, match="is a link, which is not followed") as caught:
+    with pytest.raises(regspec.RegspecError, match="is a link out of its folder, which is not followed") as caught:
         regspec.port(folder)
     assert str(folder) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["variables", *NAMES])
+def test_links_within_a_folder_are_followed(name: str, tmp_path: Path) -> None:
+    folder = written(tmp_path / "saved")
+    wanted = regspec.port(folder).weights
+    (folder / name).rename(folder / "kept")
+    (folder / name).symlink_to(os.path.relpath(folder / "kept", (folder / name).parent))
+    (tmp_path / "link").symlink_to(folder)  # which the user names
+    for each in (folder, tmp_path / "link"):
+        assert {*regspec.port(each).weights} == {*wanted}
+
+
+def cached(path: Path) -> tuple[Path, Path]:
+    """A SavedModel as a snapshot in a cache of Hugging Face: each file a link to one that is named by its checksum."""
+    entry = path / "models--someone--digits"
+    folder, blobs = entry / "snapshots" / "0f1e2d", entry / "blobs"
+    blobs.mkdir(parents=True)
+    written(folder)
+    for number, name in enumerate(NAMES):
+        (folder / name).rename(blobs / f"{number:064x}")
+        (folder / name).symlink_to(os.path.relpath(blobs / f"{number:064x}", (folder / name).parent))
+    return folder, blobs
+
+
+def test_a_snapshot_in_a_cache_of_hugging_face(tmp_path: Path) -> None:
+    folder, blobs = cached(tmp_path / "cache")
+    assert regspec.port(folder).weights.keys() == regspec.port(written(tmp_path / "plain")).weights.keys()
+    assert regspec.port(folder / "saved_model.pb").weights
+    last = blobs / f"{len(NAMES) - 1:064x}"  # the arrays, of the user's own now
+    last.rename(tmp_path / "secret")
+    last.symlink_to(tmp_path / "secret")
+    with pytest.raises(regspec.RegspecError, match="is a link out of its folder"):
+        regspec.port(folder)
+
+
+@pytest.mark.parametrize("way", ["other folders of the cache", "blobs that are a link", "no cache"])
+def test_what_is_no_cache(way: str, tmp_path: Path) -> None:
+    """And looks like one to a user who unpacks it."""
+    folder, blobs = cached(tmp_path / "cache")
+    if way == "no cache":
+        entry = blobs.parent.rename(blobs.parent.with_name("digits"))
+        folder = entry / "snapshots" / folder.name
+    else:
+        aside = blobs.rename(tmp_path / "elsewhere" if "link" in way else blobs.with_name("refs"))
+        if "link" in way:
+            blobs.symlink_to(aside)
+        else:
+            for number, name in enumerate(NAMES):
+                (folder / name).unlink()
+                (folder / name).symlink_to(aside / f"{number:064x}")
+    with pytest.raises(regspec.RegspecError, match="is a link out of its folder"):
+        regspec.port(folder)
+
+
+def test_links_in_a_circle(tmp_path: Path) -> None:
+    folder = written(tmp_path / "saved")
+    (folder / NAMES[1]).unlink()
+    (folder / NAMES[1]).symlink_to(NAMES[1])
+    with pytest.raises(regspec.RegspecError):
+        regspec.port(folder)
 
 
 def mutated(raw: bytes, rng: random.Random) -> bytes:

@@ -252,7 +252,6 @@ def test_names_that_do_not_fit_into_one_attribute(tmp_path: Path) -> None:
     ("name", "layer", "change", "message"),
     [
         ("keras_1_2_2/images.h5", 1, {"mode": 2}, "BatchNormalization with mode = 2"),
-        ("keras_1_2_2/sequence.h5", 0, {"dropout": 0.5}, "Embedding with dropout = 0.5"),
         ("keras_2_0_8/sequence.h5", 6, {"time_major": True}, "LSTM with time_major = True"),
         ("keras_2_0_8/sequence.h5", 7, {"alpha": "much"}, "LeakyReLU must be"),
         ("keras_2_0_8/sequence.h5", 0, {"ragged": True}, "the input 'embedding_1' of ragged tensors"),

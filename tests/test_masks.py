@@ -13,6 +13,9 @@ from keras import layers
 from torch import Tensor
 
 import regspec
+from regspec.graph.loading import graph_of
+from regspec.graph.network import LayerNode
+from regspec.targets.torch.program import program_of
 
 from .layers import reference
 from .ported import agrees, flat
@@ -433,3 +436,38 @@ def test_a_mask_of_scores() -> None:
     for step in range(5):  # what a step does not see changes nothing of it
         changed = torch.where(seen[:, step, :, None], x, torch.randn(3, 5, 6))
         torch.testing.assert_close(model(changed, seen)[:, step], hidden[:, step])
+
+
+COUNTING = """\
+regspec: 1
+data_format: channels_last
+inputs: {words: {shape: [4, 7], dtype: int32}, tokens: {shape: [7], dtype: int32}}
+layers:
+  - Embedding: {name: nested, input_dim: 11, output_dim: 5, mask_zero: true, inputs: words}
+  - TimeDistributed: {name: each, layer: {LSTM: 3}}
+  - TimeDistributed: {name: dense_each, layer: {Dense: 3}}
+  - Embedding: {name: table, input_dim: 11, output_dim: 6, mask_zero: true, inputs: tokens}
+  - TimeDistributed: {name: unmasked, layer: {Dense: 6}}
+  - BatchNormalization: {name: norm}
+  - Dropout: {name: dropped, rate: 0.5}
+  - Bidirectional: {name: both, layer: {GRU: {units: 3, return_sequences: true}}}
+  - Attention: {name: attended, inputs: [both, both]}
+  - Dense: {name: dense, units: 6, inputs: both}
+  - SimpleRNN: {name: seen, units: 4, return_sequences: true}
+  - LSTM: {name: blind, units: 4, ignores_mask: true, inputs: seen}
+  - GlobalAveragePooling1D: {name: mean, inputs: seen}
+  - GlobalMaxPooling1D: {name: most, inputs: seen}
+outputs: [dense_each, attended, blind, mean, most]
+"""
+
+
+def test_kinds_say_whether_they_count_by_masks() -> None:
+    """Those that torch's program gives masks to, and no others."""
+    graph = graph_of(COUNTING)
+    said = {node.name for node in graph.layers() if node.resolved.layer.counts_by_mask(*node.resolved.inputs)}
+    taken = {
+        step.name
+        for step in program_of(graph).steps
+        if isinstance(step.node, LayerNode) and len(step.inputs) > len(step.node.inputs)
+    }
+    assert said == taken == {"each", "norm", "both", "attended", "seen", "mean"}

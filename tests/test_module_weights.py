@@ -514,3 +514,46 @@ def test_one_weight_with_two_terms() -> None:
     model.add_weight_terms(regspec.runtime.L2(0.3), {"b": "linear.weight"})
     w = model.linear.weight
     same(model.regularization_loss(), 0.2 * w.abs().sum() + 0.3 * w.square().sum())
+
+
+IN_A_BLOCK = """
+regspec: 1
+blocks:
+  half:
+    layers:
+      - Dense: {name: inner, units: 4, kernel_regularizer: {l2: 0.3}}
+inputs: {x: {shape: [4]}}
+layers: [half: {name: first}, half: {name: second}]
+"""
+
+
+@pytest.mark.parametrize("is_tied", [False, True])
+@pytest.mark.parametrize("route", ["loss", "gradient", "proximal"])
+def test_a_rule_for_a_weight_that_has_a_term_of_a_block(route: str, is_tied: bool) -> None:
+    """Both are of the one weight, by one path; tied to another, it counts once for each of the two."""
+    model = regspec.build(regspec.loads(IN_A_BLOCK), seed=0)
+    if is_tied:
+        model.second.inner.weight = model.first.inner.weight
+    regspec.regularize(model, [{"types": ["Linear"], "kernel_regularizer": {"l1": 0.2}}])
+    weights = [*{model.first.inner.weight, model.second.inner.weight}]
+    squares, sizes = (sum(each(w).sum() for w in weights) for each in (torch.square, torch.abs))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    regspec.bind(model, optimizer, l1=route)
+    same(model.regularization_loss(), 0.3 * squares + (0.2 * sizes if route == "loss" else 0))
+    same(sum(model.regularization_terms().values()), 0.3 * squares + 0.2 * sizes)
+    before = [w.detach().clone() for w in weights]
+    model.regularization_loss().backward()
+    optimizer.step()
+    for now, w in zip(weights, before, strict=True):
+        moved = w - 0.5 * 0.6 * w
+        pulled = moved - 0.1 * w.sign() if route != "proximal" else moved.sign() * (moved.abs() - 0.1).clamp_min(0)
+        torch.testing.assert_close(now.detach(), pulled)
+
+
+def test_a_block_that_is_shared() -> None:
+    """By two names it is one module, of which each term counts once."""
+    model = regspec.build(regspec.loads(IN_A_BLOCK), seed=0)
+    model.second = model.first
+    regspec.regularize(model, [{"types": ["Linear"], "kernel_regularizer": {"l1": 0.2}}])
+    w = model.first.inner.weight
+    same(model.regularization_loss(), 0.3 * w.square().sum() + 0.2 * w.abs().sum())

@@ -1,4 +1,4 @@
-"""Layers of Keras 1 that are a few layers of today, by their formulas: MaxoutDense and Highway."""
+"""Layers of Keras 1 that today's Keras lacks: by their formulas, and what is refused; `test_keras2` has files."""
 
 from __future__ import annotations
 
@@ -102,3 +102,55 @@ def test_the_size_of_a_highway_is_not_guessed(tmp_path: Path) -> None:
     (tmp_path / "old.json").write_text(json.dumps(config))
     with pytest.raises(regspec.RegspecError, match=r"'h' \(Highway\), of whose size only its weights tell"):
         regspec.port(tmp_path / "old.json")
+
+
+def refusal(layers: list[dict[str, Any]], path: Path) -> str:
+    path.write_text(json.dumps({"class_name": "Sequential", "keras_version": "1.2.2", "config": layers}))
+    with pytest.raises(regspec.RegspecError) as raised:
+        regspec.port(path)
+    return str(raised.value)
+
+
+TRANSPOSED = {"nb_filter": 2, "nb_row": 2, "nb_col": 3, "subsample": [2, 2], "batch_input_shape": [None, 4, 5, 3]}
+
+
+@pytest.mark.parametrize(
+    ("mode", "shape"),
+    [("valid", [None, None, 11, 2]), ("valid", [9, 11, 2]), ("valid", None), ("same", [None, 8, 9, 2])],
+)
+def test_sizes_that_no_transposed_convolution_gives(mode: str, shape: Any, tmp_path: Path) -> None:
+    """The last of them has the usual size along one axis and an even window along the other."""
+    own = {"class_name": "Deconvolution2D", "config": {"name": "t", "output_shape": shape, **TRANSPOSED}}
+    own["config"]["border_mode"] = mode  # type: ignore[index]
+    message = refusal([own], tmp_path / "model.json")
+    assert f"'t' (Deconvolution2D) with output_shape = {shape}" in message
+
+
+def test_a_merge_by_code(tmp_path: Path) -> None:
+    code = {"mode": ["", None, None], "mode_type": "lambda", "output_shape": None, "output_shape_type": "raw"}
+    branch = {"class_name": "Sequential", "config": [DENSE]}
+    merge = {"class_name": "Merge", "config": {"name": "m", **code, "layers": [branch]}}
+    message = refusal([merge], tmp_path / "model.json")
+    assert "'m' (Lambda) can't be ported" in message
+    assert "--replace 'm=package.module:Class'" in message
+
+
+def test_words_that_an_embedding_drops(tmp_path: Path) -> None:
+    own = {"name": "e", "input_dim": 7, "output_dim": 3, "input_length": 4, "batch_input_shape": [None, 4]}
+    embedding = {"class_name": "Embedding", "config": {**own, "dropout": 0.2, "input_dtype": "int32"}}
+    config = {"class_name": "Sequential", "keras_version": "1.2.2", "config": [embedding]}
+    (tmp_path / "model.json").write_text(json.dumps(config))
+    assert regspec.port(tmp_path / "model.json").notes[0] == "'e' drops words in training, which is left out"
+
+
+@pytest.mark.parametrize(("version", "reduction"), [("1.2.2", "sum"), ("2.2.4", "sum"), ("2.4.0", "mean")])
+def test_the_layer_that_is_a_penalty(version: str, reduction: str, tmp_path: Path) -> None:
+    """Which Keras divided by the batch size from TensorFlow's on, as other penalties of outputs."""
+    penalty = {"name": "a", "l1": 0.1, "l2": 0.2, "batch_input_shape": [None, 4]}
+    layers = [{"class_name": "ActivityRegularization", "config": penalty}]
+    config = {"class_name": "Sequential", "keras_version": version, "config": layers}
+    (tmp_path / "model.json").write_text(json.dumps(config))
+    model, x = regspec.port(tmp_path / "model.json").build(), torch.randn(3, 4)
+    model(x)
+    wanted = 0.1 * x.abs().sum() + 0.2 * x.square().sum()
+    torch.testing.assert_close(regspec.regularization_loss(model), wanted / (3 if reduction == "mean" else 1))

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 from sklearn.linear_model import lasso_path
 
 import regspec
 from regspec.text.problems import RegspecError
+from regspec.training.tuning.path_figure import draw
 from regspec.training.tuning.points import Point, Points
 from regspec.training.tuning.strengths import followed, own_strengths
 
@@ -158,6 +161,9 @@ def test_a_command_chooses_and_writes(net: Path) -> None:
         assert float(row["zeros"]) == pytest.approx((weight == 0).double().mean().item())
         assert int(row["units/hidden"]) == weight.any(1).sum()
     assert float(rows[2]["zeros"]) > 0.5
+    for before, after in ("12", "23"):
+        begun = load_file(net / "path" / after / "initial.safetensors")
+        torch.testing.assert_close(begun, load_file(net / "path" / before / "weights.safetensors"), rtol=0, atol=0)
     assert done.stdout.count("from the beginning: ") == 2
     assert (net / "path" / "path.png").stat().st_size > 10_000
     held = json.loads((net / "path" / "path.json").read_text())
@@ -168,14 +174,14 @@ def test_a_command_chooses_and_writes(net: Path) -> None:
         assert regspec.strengths(run.model) == {"hidden.kernel.l1": float(row["strength"])}
         assert "# to be found" in (net / "path" / name / "spec.yaml").read_text(encoding="utf-8")
         assert command("evaluate", f"path/{name}", cwd=net).code == 0
-    before = net / "path" / "1" / "run.json"
-    begun = before.stat().st_mtime_ns
+    first = net / "path" / "1" / "run.json"
+    written = first.stat().st_mtime_ns
     held["points"] = held["points"][:2]  # as if it had been stopped in the third
     (net / "path" / "path.json").write_text(json.dumps(held))
     again = command("tune", "net.yaml", *HOW, *ALONG, "--check", "2", "-o", "path", cwd=net)
     assert again.code == 0, again
     assert "2 strengths are done already" in again.stdout
-    assert before.stat().st_mtime_ns == begun
+    assert first.stat().st_mtime_ns == written
     assert list(csv.DictReader((net / "path" / "path.csv").read_text(encoding="utf-8").splitlines())) == rows
     other = command("tune", "net.yaml", *HOW, *ALONG, "--seed", "1", "-o", "path", cwd=net)
     assert (other.code, "holds a path with seed 0, and not 1" in other.stderr) == (1, True), other
@@ -222,3 +228,23 @@ def test_the_best_and_the_simplest(
     assert found.simplest is not None
     assert (found.best.strength, found.simplest.strength) == (best, simplest)
     assert Point.of(json.loads(json.dumps(found.best.as_dict()))) == found.best
+
+
+def test_the_picture_marks_both() -> None:
+    """And what was trained from the beginning."""
+    metrics = {"penalty/hidden.kernel": 0.5}
+    points = [
+        Point(strength, "1", score, 0.02, metrics, (zeros, 10), {"hidden": (5 - zeros // 2, 5)}, cold=cold)
+        for strength, score, zeros, cold in ((0.01, 0.9, 2, None), (0.1, 0.89, 6, (0.8, 0.02)), (1.0, 0.5, 10, None))
+    ]
+    scores, shares, terms = draw(Points(tuple(points), "held_out_accuracy"), "kernel.l1", "net").axes
+    labels = scores.get_legend_handles_labels()[1]
+    assert {"best: 0.01  (0.9000)", "simplest within one error: 0.1  (0.8900)", "trained from the beginning"} < {
+        *labels
+    }
+    drawn = {
+        line.get_label(): line.get_ydata().tolist() for line in shares.lines if not line.get_label().startswith("_")
+    }
+    assert drawn == {"weights that are zero": [0.2, 0.6, 1.0], "units left": [0.8, 0.4, 0.0]}
+    assert terms.get_legend_handles_labels()[1] == ["hidden.kernel"]
+    assert [each.is_far for each in points] == [False, True, False]

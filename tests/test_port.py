@@ -154,15 +154,18 @@ def test_a_port_is_saved_twice(tmp_path: Path) -> None:
     assert {each.name for each in (tmp_path / "ported").iterdir()} == {*WRITTEN, "notes.txt"}
 
 
-def test_a_config_alone_and_with_weights(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["model.weights.h5", "model.h5", "model.keras"])
+def test_a_config_alone_and_with_weights(name: str, tmp_path: Path) -> None:
+    """Those of a file of weights, or of a whole model."""
     model = attending()
     reference.fill(model, 1)
     (tmp_path / "model.json").write_text(model.to_json())
-    model.save_weights(tmp_path / "model.weights.h5")
+    (model.save_weights if "weights" in name else model.save)(tmp_path / name)
     assert not regspec.port(tmp_path / "model.json").weights
-    port = regspec.port(tmp_path / "model.json", weights=tmp_path / "model.weights.h5")
+    port = regspec.port(tmp_path / "model.json", weights=tmp_path / name)
     x = torch.randn(3, 5, 6)
     torch.testing.assert_close(port.build()(x), model(x), rtol=1e-4, atol=1e-5)
+    assert port.verify().passed
 
 
 # -- what can't be ported, and files that are no models ----------------------------------------------------------------

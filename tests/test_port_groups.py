@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import io
+import json
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
 
 import regspec
+from regspec.keras.formats import reading
+from regspec.keras.verification.giving import give_arrays, has_todays_groups
 
 from .test_keras2 import agrees
 
@@ -86,6 +91,36 @@ def test_a_config_without_a_version(name: str, tmp_path: Path) -> None:
     port = regspec.port(tmp_path / "config.json", weights=tmp_path / "model.weights.h5")
     with np.load((FOLDER / name).with_suffix(".npz")) as found:
         agrees(port, found)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "is_todays"),
+    [
+        ("keras_2_12_0/counted.keras", None, False),
+        ("keras_2_14_0/counted.keras", None, False),
+        ("keras_2_12_0/distributed.keras", None, False),
+        ("keras_2_21_0/nested.keras", None, True),
+        ("keras_2_21_0/nested.keras", on_windows, False),
+        ("keras_2_12_0/distributed.keras", both(without_empty_groups, on_windows), False),
+    ],
+)
+def test_keras_gets_arrays_where_it_looks_for_them(
+    name: str, change: Change | None, is_todays: bool, tmp_path: Path
+) -> None:
+    """Written again as it writes them today, to verify a port of a file that it does not read."""
+    path = changed(name, tmp_path / "model.keras", change or (lambda file: None))
+    port, arrays, again = regspec.port(path), reading.read(path).arrays, tmp_path / "again.h5"
+    assert arrays is not None
+    assert has_todays_groups(arrays, port.provenance.renewed) == is_todays
+    model = SimpleNamespace(load_weights=lambda written: shutil.copy(written, again))
+    give_arrays(model, arrays, port.provenance.renewed)
+    with h5py.File(again) as file:
+        assert {*file} == {"layers", "vars"}
+    (tmp_path / "config.json").write_text(json.dumps(port.provenance.config))
+    found = regspec.port(tmp_path / "config.json", weights=again).weights
+    assert found.keys() == port.weights.keys()
+    for key, array in port.weights.items():
+        np.testing.assert_array_equal(found[key], array)
 
 
 OLD = "_layer_checkpoint_dependencies"

@@ -101,9 +101,19 @@ def test_inputs(structure: Callable[[Any, Any, Any], Any], tmp_path: Path) -> No
     wanted = model(structure(given["a"], given["b"], given["c"]))
     torch.testing.assert_close(port.build()(**given), wanted)
     assert port.verify().passed
+    nested = [path for path, _ in keras.tree.flatten_with_path(structure(1, 2, 3)) if len(path) > 1]
+    assert len(port.notes) == len(nested)
+    for path, note in zip(nested, port.notes, strict=True):
+        assert note.startswith(f"the input {''.join(f'[{key!r}]' for key in path)} is called '")
     outer = [keras.Input((size,), name=f"outer_{name}") for size, name in ((4, "a"), (5, "b"), (6, "c"))]
     keras.Model(outer, model(structure(*outer))).save(tmp_path / "outer.keras")
     torch.testing.assert_close(regspec.port(tmp_path / "outer.keras").build()(*given.values()), wanted)
+
+
+def test_inputs_by_other_names_than_their_own() -> None:
+    a, b = keras.Input((4,), name="one"), keras.Input((4,), name="b")
+    port = regspec.port(keras.Model({"a": a, "b": b}, layers.Add()([a, b])))
+    assert port.notes == ("the input ['a'] is called 'one'",)
 
 
 def test_a_model_inside_whose_order_is_not_known(tmp_path: Path) -> None:

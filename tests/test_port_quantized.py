@@ -416,7 +416,7 @@ def test_numbers_of_four_bits() -> None:
 def test_notes_name_the_layer(tmp_path: Path) -> None:
     port = regspec.port(quantized(tmp_path, layers.Dense(3, name="head")))
     assert port.notes == ("'head' has the numbers that its weights of 8 bits stand for, frozen as in Keras",)
-    assert "{name: head, units: 3, trainable: [bias], rounds_inputs: true, rounds_kernel: true}" in port.text
+    assert "{name: head, units: 3, rounds_inputs: true, rounds_kernel: true, trainable: [bias]}" in port.text
 
 
 DEEP: dict[str, Callable[[Any], Any]] = {

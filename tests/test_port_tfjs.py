@@ -12,7 +12,9 @@ import shutil
 import time
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -23,6 +25,7 @@ from torch import Tensor
 
 import regspec
 from regspec.keras.formats import reading
+from regspec.keras.verification.giving import give_arrays
 
 from .layers.specs import outputs_of
 from .test_keras2 import FOLDER as KEPT
@@ -170,6 +173,27 @@ def test_many_layers(tmp_path: Path) -> None:
     assert len(stored.arrays.of_layer("a_layer_with_a_long_name_2499")) == 2
 
 
+def test_keras_gets_the_arrays_of_each_layer(tmp_path: Path) -> None:
+    """To verify a port: those of layers in a model inside too, in their order."""
+    given: dict[str, list[Any]] = {}
+
+    def made(name: str, *layers: Any) -> Any:
+        return SimpleNamespace(name=name, **({"layers": layers} if layers else {"set_weights": partial(note, name)}))
+
+    def note(name: str, arrays: Any) -> None:
+        given[name] = [each.tolist() for each in arrays]
+
+    config = sequence(FIRST, sequence(dense("e", 2), name="inner"), dense("f", 2))
+    arrays = {"e/bias": np.ones(2, "f4"), "d/kernel": KERNEL, "d/bias": BIAS, "e/kernel": KERNEL[:3, :2]}
+    arrays |= {"f/kernel": np.ones((2, 2), "f4"), "f/bias": np.zeros(2, "f4")}
+    folder = written(tmp_path, config, {name: arrays[name] for name in sorted(arrays, reverse=True)})
+    model = made("s", made("d"), made("inner", made("e")), made("f"), made("nothing"))
+    stored = reading.read(folder)
+    assert stored.arrays is not None
+    give_arrays(model, stored.arrays, {})
+    assert given == {name: [arrays[f"{name}/{key}"].tolist() for key in ("kernel", "bias")] for name in "def"}
+
+
 # -- manifests that lie ------------------------------------------------------------------------------------------------
 
 Change = Callable[[dict[str, Any]], Any]
@@ -203,7 +227,7 @@ LIES: dict[str, tuple[Change, str]] = {
     "long": (of_paths("a" * 300), "is no plain name of a file beside it"),
     "missing": (of_paths("b.bin"), f"{PATHS}: error: 'b.bin' is not there"),
     "folder": (of_paths("folder"), "'folder' is not there"),
-    "link": (of_paths("link.bin"), "'link.bin' is a link, which is not followed"),
+    "link": (of_paths("link.bin"), "'link.bin' is a link out of its folder, which is not followed"),
     "a thousand times": (of_paths(*["a.bin"] * 1000), r"paths\[1\]: error: names 'a\.bin' a second time"),
     "no files": (of_paths(), "has 0 bytes, where its weights have 60"),
     "larger": (of_weight(shape=[2**40, 2**40]), "has 60 bytes, where its weights have"),
@@ -240,7 +264,7 @@ def test_manifests_that_lie(name: str, tmp_path: Path) -> None:
     folder = written(tmp_path / "model", sequence(FIRST), {"d/kernel": KERNEL, "d/bias": BIAS})
     assert regspec.port(folder).weights
     (folder / "folder").mkdir()
-    (folder / "link.bin").symlink_to(folder / "a.bin")
+    (folder / "link.bin").symlink_to(tmp_path / "a.bin")
     shutil.copy(folder / "a.bin", tmp_path)
     said = json.loads((folder / "model.json").read_text())
     change(said["weightsManifest"][0])
@@ -257,7 +281,7 @@ def test_a_model_by_a_link_or_a_pipe(tmp_path: Path) -> None:
     assert regspec.port(tmp_path / "link").weights
     (folder / "model.json").rename(tmp_path / "model.json")
     (folder / "model.json").symlink_to(tmp_path / "model.json")
-    with pytest.raises(regspec.RegspecError, match=r"'model\.json' is a link, which is not followed"):
+    with pytest.raises(regspec.RegspecError, match=r"'model\.json' is a link out of its folder"):
         regspec.port(folder)
     (folder / "model.json").unlink()
     os.mkfifo(folder / "model.json")

@@ -13,8 +13,9 @@ import torch
 from keras import layers
 
 import regspec
-from regspec.keras.configs.values import FAMILIES, UnportedError, spec_form
+from regspec.keras.configs.values import UnportedError, spec_form
 from regspec.language.regularizers import REGULARIZERS
+from regspec.language.sorts import FAMILIES
 from regspec.layers.kinds import KINDS
 
 from .layers import reference
@@ -160,16 +161,16 @@ def test_a_function_of_the_users_with_a_name_of_keras(sort: str) -> None:
 # -- constraints and initializers --------------------------------------------------------------------------------------
 
 CONSTRAINTS = [
-    ("max_norm", {"max_norm": {"axis": 0}}),
-    ("MaxNorm", {"max_norm": {"axis": 0}}),
+    ("max_norm", "max_norm"),
+    ("MaxNorm", "max_norm"),
     (keras.constraints.MaxNorm(3, axis=[0, 1]), {"max_norm": {"max_value": 3, "axis": [0, 1]}}),
     (keras.constraints.MinMaxNorm(0.1, 2, 0.5, 1),
      {"min_max_norm": {"min_value": 0.1, "max_value": 2, "rate": 0.5, "axis": 1}}),
-    ("min_max_norm", {"min_max_norm": {"axis": 0}}),
+    ("min_max_norm", "min_max_norm"),
     (keras.constraints.NonNeg(), "non_neg"),
     ("NonNeg", "non_neg"),
     (keras.constraints.UnitNorm(axis=1), {"unit_norm": {"axis": 1}}),
-    ("unit_norm", {"unit_norm": {"axis": 0}}),
+    ("unit_norm", "unit_norm"),
 ]  # fmt: skip
 
 

@@ -91,6 +91,7 @@ FILES: dict[str, tuple[bytes, str, str | None]] = {
     "png": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "is an image", None),
     "jpeg": (b"\xff\xd8\xff\xe0\0\x10JFIF", "is an image", None),
     "html": (b"\n<!DOCTYPE html><html>", "is HTML or XML", "a page that was saved in place of the file?"),
+    "code": (b'"""What it does."""\nimport keras\n', "is a text, and no model of Keras", "save the model itself"),
     "npy": (b"\x93NUMPY\x01\0", "is an array of NumPy", "it has numbers without layers"),
     "npz": (zipped("a.npy", "b.npy"), "is an archive of NumPy's arrays", ALONE),
     "zip": (zipped("folder/model.h5"), "is a zip with models in it", "unpack it"),
@@ -172,6 +173,22 @@ def test_what_are_no_weights_is_named(name: str, tmp_path: Path) -> None:
     assert "where the weights of a model are wanted" in problem.what
     assert problem.path == str(tmp_path / "weights.h5")
     assert problem.what.startswith(what) or name == "json"
+
+
+@pytest.mark.parametrize(
+    ("path", "what"),
+    [
+        ("saved_models/tf_2_15_0/attending.zip", "is a zip with models in it, where the weights of a model are wanted"),
+        ("keras2", "is a folder, where the weights of a model are wanted"),
+        ("keras2/keras_2_21_0/graph.json", "is JSON of a model of Keras, where the weights of a model are wanted"),
+        ("absent.keras", "can't be read: No such file"),
+        ("a\0b", "can't be read: no path has a zero byte"),
+    ],
+)
+def test_other_paths_are_no_weights(path: str, what: str) -> None:
+    with pytest.raises(regspec.RegspecError) as raised:
+        regspec.port(FOLDER / "keras_2_21_0" / "graph.json", weights=FOLDER.parent / path)
+    assert raised.value.problems[0].what.startswith(what)
 
 
 FOLDERS = {
@@ -391,3 +408,37 @@ def test_a_config_that_is_broken_lies_beside_weights(tmp_path: Path) -> None:
     (tmp_path / "net.json").write_text("{")
     with pytest.raises(regspec.RegspecError, match=r"regspec port model\.json --weights FILE"):
         regspec.port(tmp_path / "net.h5")
+
+
+NUMBERS: list[tuple[dict[str, Any], str, Any]] = [
+    ({"trainable": 0}, "trainable", False),
+    ({"trainable": 1}, "trainable", True),
+    ({"trainable": -1}, "trainable", True),
+    ({"use_bias": 0}, "use_bias", False),
+    ({"use_bias": 0.0}, "use_bias", False),
+    ({"use_bias": -1}, "use_bias", True),
+    ({"use_bias": 2.5}, "use_bias", True),
+]
+
+
+@pytest.mark.parametrize(("fields", "key", "wanted"), NUMBERS)
+def test_numbers_that_say_true_or_false(fields: dict[str, Any], key: str, wanted: bool, tmp_path: Path) -> None:
+    """As Python takes them; a public file has `stateful: -1`."""
+    dense = {"class_name": "Dense", "config": {"name": "d", "units": 3, "batch_input_shape": [None, 4], **fields}}
+    for layer in (dense, {"class_name": "TimeDistributed", "config": {"name": "d", "layer": dense}}):
+        config = {"name": "m", "layers": [layer], "build_input_shape": [None, 4] if layer is dense else [None, 5, 4]}
+        (tmp_path / "m.json").write_text(json.dumps({"class_name": "Sequential", "config": config}))
+        own = regspec.port(tmp_path / "m.json").spec.layers[0].layer
+        assert getattr(own if layer is dense else own.layer, key) is wanted
+
+
+def test_a_sequence_whose_inputs_are_a_mapping(tmp_path: Path) -> None:
+    """As those of TensorFlow's feature columns."""
+    layers = [{"class_name": "DenseFeatures", "config": {"name": "f", "feature_columns": []}}]
+    config = {"name": "m", "layers": layers, "build_input_shape": {"age": [None, 1], "height": [None, 1]}}
+    (tmp_path / "m.json").write_text(json.dumps({"class_name": "Sequential", "config": config}))
+    with pytest.raises(
+        regspec.RegspecError, match=r"a mapping, age, height, which 'f' \(DenseFeatures\) takes"
+    ) as told:
+        regspec.port(tmp_path / "m.json")
+    assert "port a model of the layers behind it" in str(told.value)

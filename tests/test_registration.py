@@ -16,10 +16,13 @@ from torch import nn
 
 import regspec
 from regspec.language.registration import called, entry_points
+from regspec.layers import registration
 from regspec.text.document import parse
 from regspec.views.formatting import formatted
 from regspec.views.schema import spec_schema
 from tests import own
+
+from .alone import alone
 
 pytestmark = pytest.mark.usefixtures("_registry")
 
@@ -166,11 +169,50 @@ def test_a_constraint_of_the_users(function: Any, form: str, most: float) -> Non
     assert model.dense.bias.abs().max() > most
 
 
+@pytest.mark.parametrize("function", [own.ramp, own.ramp_in_place, own.Ramp])
+@pytest.mark.parametrize(("form", "step"), [("mine", 0.125), ("{mine: {step: 0.5}}", 0.5)])
+def test_an_initializer_of_the_users(function: Any, form: str, step: float) -> None:
+    assert regspec.register_initializer(name="mine")(function) is function
+    described = spec(f"Dense: {{units: 2, kernel_initializer: {form}}}")
+    model = regspec.build(described)
+    assert torch.equal(model.dense.weight, step * torch.arange(12.0).reshape(2, 6))
+    assert model.dense.weight.requires_grad
+    assert torch.equal(pickle.loads(pickle.dumps(model)).dense.weight, model.dense.weight)
+    model = alone(described, "Test")
+    assert torch.equal(model.dense.weight, step * torch.arange(12.0).reshape(2, 6))
+
+
+@pytest.mark.parametrize("own_field", ["kernel_initializer: ramp", "kernel_constraint: clipped"])
+def test_keras_has_none_of_the_users(own_field: str, tmp_path: Path) -> None:
+    regspec.register_initializer(own.ramp)
+    regspec.register_constraint(own.clipped)
+    with pytest.raises(
+        regspec.RegspecError, match=f"has the {own_field.partition('_')[2].replace(':', '')}, which Ker"
+    ):
+        regspec.to_keras(spec(f"Dense: {{units: 2, {own_field}}}"), tmp_path / "a.keras")
+
+
+@pytest.mark.parametrize(
+    ("imported", "message"),
+    [
+        ("penalty=tests.own:log_cosh", "sorts are regularizer, constraint, initializer, activation"),
+        ("regularizer=tests.own", "write SORT=module:name"),
+        ("regularizer=tests.own:log_cos", "names nothing to call"),
+        ("tests.own:log_cosh", "--import regularizer=module:function"),
+        ("activation=torch.nn.functional:relu", "can't be registered: it has a meaning of its own"),
+    ],
+)
+def test_what_can_not_be_imported(imported: str, message: str) -> None:
+    with pytest.raises(regspec.RegspecError, match=message):
+        registration.imported(imported)
+
+
 @pytest.mark.parametrize(
     ("register", "message"),
     [
         (lambda: regspec.register_activation(own.steep, name="relu"), "'relu' can't be registered: it has a meaning"),
         (lambda: regspec.register_constraint(own.clipped, name="max_norm"), "'max_norm' can't be registered: it has"),
+        (lambda: regspec.register_initializer(own.ramp, name="zeros"), "'zeros' can't be registered: it has a meaning"),
         (lambda: regspec.register_activation(lambda x: x), "can't be registered: compiled source imports it"),
     ],
 )

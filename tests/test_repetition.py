@@ -135,7 +135,7 @@ def test_what_differs_is_a_parameter(tmp_path: Path) -> None:
     port = regspec.port(tmp_path / "model.keras", data_format="channels_first", blocks=True)
     lines = [line.strip() for line in port.text.splitlines()]
     assert "parameters: {filters: null}" in lines
-    fields = "name: conv_1, filters: $filters, kernel_size: [3, 3], padding: same, kernel_regularizer: {l2: 0.01}"
+    fields = "name: conv_1, filters: $filters, kernel_size: 3, padding: same, kernel_regularizer: {l2: 0.01}"
     assert f"- Conv2D: {{{fields}}}" in lines
     assert "- stage_block: {name: stage3_block3, filters: 6}" in lines
     source = regspec.source(port.spec)

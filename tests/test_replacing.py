@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 
 import regspec
 from regspec.cli import app
+from regspec.keras.porting.porting import report_of
 from regspec.layers import KINDS
 from tests import own
 
@@ -94,6 +96,148 @@ def test_by_name_and_by_class(replace: dict[str, Any], suffix: str, tmp_path: Pa
     built = regspec.build(tmp_path / "ported" / "spec.yaml")
     built.load_state_dict(load_file(tmp_path / "ported" / "weights.safetensors"))
     assert torch.equal(built(x), ported(x))
+
+
+@keras.saving.register_keras_serializable("theirs")
+class LogCosh(keras.regularizers.Regularizer):
+    def __init__(self, strength: float) -> None:
+        self.strength = strength
+
+    def __call__(self, x: Any) -> Any:
+        return self.strength * keras.ops.sum(keras.ops.log(keras.ops.cosh(x)))
+
+    def get_config(self) -> dict[str, Any]:
+        return {"strength": self.strength}
+
+
+@keras.saving.register_keras_serializable("theirs")
+def largest(x: Any) -> Any:
+    return keras.ops.max(keras.ops.abs(x))
+
+
+@keras.saving.register_keras_serializable("theirs")
+class Clip(keras.constraints.Constraint):
+    def __call__(self, w: Any) -> Any:
+        return keras.ops.clip(w, -0.25, 0.25)
+
+
+@keras.saving.register_keras_serializable("theirs")
+class Row(keras.initializers.Initializer):
+    def __call__(self, shape: Any, dtype: Any = None) -> Any:
+        return keras.ops.ones(shape)
+
+
+@keras.saving.register_keras_serializable("theirs")
+def gate(x: Any) -> Any:
+    return x * keras.ops.sigmoid(2 * x)
+
+
+THINGS = {"LogCosh": own.log_cosh, "largest": own.largest, "Clip": own.clipped, "Row": own.ramp, "gate": own.steep}
+PLACES = ["d.kernel_regularizer", "e.bias_regularizer", "d.kernel_constraint", "d.kernel_initializer", "r.activation"]
+SORTS = ["regularizer", "regularizer", "constraint", "initializer", "activation"]
+
+
+def network_of_things() -> Any:
+    """A regularizer, a constraint, an initializer and functions, none of Keras's own; also in a wrapper."""
+    x = keras.Input((5, 4))
+    kernel = {"kernel_regularizer": LogCosh(0.5), "kernel_constraint": Clip(), "kernel_initializer": Row()}
+    y = layers.TimeDistributed(layers.Dense(3, name="d", **kernel), name="t")(x)
+    y = layers.SimpleRNN(3, activation=gate, name="r")(y)
+    model = keras.Model(x, layers.Dense(2, bias_regularizer=largest, name="e")(y))
+    reference.fill(model, 1)
+    return model
+
+
+def check_things(path: Path, replace: dict[str, Any]) -> regspec.Port:
+    model, x = network_of_things(), torch.randn(7, 5, 4)
+    port = regspec.port(path, replace=replace)
+    ported = port.build()
+    torch.testing.assert_close(ported(x), model(x))
+    torch.testing.assert_close(ported.regularization_loss(), sum(model.losses))
+    ported.apply_constraints()
+    torch.testing.assert_close(ported.get_parameter("t.weight"), Clip()(model.layers[1].layer.kernel).T)
+    fresh = regspec.build(port.spec).get_parameter("t.weight")
+    assert torch.equal(fresh, 0.125 * torch.arange(12.0).reshape(3, 4))
+    return port
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize(
+    "names", [[*THINGS], [f"theirs>{each}" for each in THINGS], PLACES], ids=["name", "full", "at"]
+)
+def test_what_is_no_layer(names: list[str], suffix: str, tmp_path: Path) -> None:
+    network_of_things().save(tmp_path / f"model{suffix}")
+    replace = dict(zip(names, THINGS.values(), strict=True))
+    port = check_things(tmp_path / f"model{suffix}", replace)
+    imports = [f"{sort}=tests.own:{each.__name__}" for sort, each in zip(SORTS, THINGS.values(), strict=True)]
+    assert {*port.text.splitlines()[0].split()[4:-1:2]} == {*imports}
+    assert f"regspec.register_{SORTS[3]}(ramp)" in report_of(port)["report.md"].decode()
+
+
+def test_what_is_no_layer_and_is_registered(tmp_path: Path) -> None:
+    for sort, (name, function) in zip(SORTS, THINGS.items(), strict=True):
+        getattr(regspec, f"register_{sort}")(name=name)(function)
+    network_of_things().save(tmp_path / "model.keras")
+    check_things(tmp_path / "model.keras", {})
+
+
+@pytest.mark.filterwarnings("ignore:The object being serialized includes a `lambda`")
+def test_a_lambda_is_replaced_at_its_place(tmp_path: Path) -> None:
+    x = keras.Input((4,))
+    penalties = {"kernel_regularizer": lambda w: keras.ops.sum(w), "bias_regularizer": "l2"}
+    model = keras.Model(x, layers.Dense(3, name="d", **penalties)(x))
+    model.save(tmp_path / "model.keras")
+    with pytest.raises(regspec.RegspecError, match=r"--replace 'd\.kernel_regularizer=package.module:function'"):
+        regspec.port(tmp_path / "model.keras")
+    port = regspec.port(tmp_path / "model.keras", replace={"d.kernel_regularizer": own.log_cosh})
+    assert "kernel_regularizer: log_cosh, bias_regularizer: {l2: 0.01}" in port.text
+    wrong = {"d.kernel_regularizer": own.log_cosh, "d.bias_regularizer": own.log_cosh}
+    with pytest.raises(regspec.RegspecError, match="'log_cosh' in the place of the regularizer with l2"):
+        regspec.port(tmp_path / "model.keras", replace=wrong)
+
+
+OF_OLD = {  # a penalty and a function of the user's, as Keras writes them
+    "1.2.2": ({"output_dim": 3, "W_regularizer": {"name": "Mine", "strength": 0.5}, "activation": "swoosh"}, []),
+    "2.2.4": ({"units": 3, "kernel_regularizer": {"class_name": "Mine", "config": {"strength": 0.5}}}, ["swoosh"]),
+    "2.4.0": ({"units": 3, "kernel_regularizer": {"class_name": "pack>Mine", "config": {"strength": 0.5}}}, ["swoosh"]),
+}
+
+
+@pytest.mark.parametrize("version", OF_OLD)
+@pytest.mark.parametrize("names", [("Mine", "swoosh"), ("d.kernel_regularizer", "d.activation")])
+def test_what_older_files_name(version: str, names: tuple[str, str], tmp_path: Path) -> None:
+    fields, activation = OF_OLD[version]
+    said = {"activation": activation[0]} if activation else {}
+    layer = {"class_name": "Dense", "config": {"name": "d", "batch_input_shape": [None, 4], **fields, **said}}
+    model = {"class_name": "Sequential", "keras_version": version, "config": [layer]}
+    (tmp_path / "model.json").write_text(json.dumps(model))
+    replace = dict(zip(names, (own.log_cosh, own.steep), strict=True))
+    built, x = regspec.port(tmp_path / "model.json", replace=replace).build(), torch.randn(5, 4)
+    torch.testing.assert_close(built(x), own.steep(built.d(x)))
+    torch.testing.assert_close(built.regularization_loss(), own.log_cosh(built.d.weight, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("replace", "message"),
+    [
+        ({}, r"(?s)the regularizer 'LogCosh', .*--replace 'LogCosh=package.module:function'; or write @regspec.regis"),
+        ({"LogCos": own.log_cosh}, "did you mean 'LogCosh'"),
+        (
+            {"Zeros": own.ramp},
+            r"'Zeros' is to be replaced, but no layer has that name, .*\n.*--replace 'r\.bias_initializer=module:fun",
+        ),
+        ({"LogCosh": own.largest}, "'largest' in the place of the regularizer with strength = 0.5"),
+        ({"LogCosh": own.by_places, "largest": own.by_places}, "'by_places' in the place of the .* needs strength"),
+        ({"LogCosh": "tests.own:nothing"}, "names nothing to call"),
+        ({"LogCosh": lambda w: w}, "it must be defined at the top of a module"),
+        ({"LogCosh": torch.nn.functional.relu}, None),
+    ],
+)
+def test_what_does_not_fit_a_value(replace: dict[str, Any], message: str | None, tmp_path: Path) -> None:
+    network_of_things().save(tmp_path / "model.keras")
+    others = {name: each for name, each in THINGS.items() if name not in replace and replace}
+    with pytest.raises(regspec.RegspecError, match=message):
+        regspec.port(tmp_path / "model.keras", replace={**others, **replace})
 
 
 def test_a_kind_that_is_registered_needs_no_mention(tmp_path: Path) -> None:

@@ -56,6 +56,18 @@ def test_computes_what_its_keras_did(path: Path, tmp_path: Path) -> None:
     assert account.is_complete
 
 
+@pytest.mark.parametrize("form", ["tf_2_15_0/cudnn.zip", "tf_2_4_4/cudnn.zip", "tf_2_15_0/cudnn.keras"])
+def test_layers_for_cudnn(form: str, tmp_path: Path) -> None:
+    """As in an .h5 file, of whose layers of that sort `test_keras2` has what they compute."""
+    path = FOLDER / form
+    port = regspec.port(path if path.suffix == ".keras" else folder_of(path, tmp_path))
+    wanted = regspec.port(FOLDER / "tf_2_15_0" / "cudnn.h5")
+    assert port.text == wanted.text
+    assert port.weights.keys() == wanted.weights.keys()
+    for name, array in wanted.weights.items():
+        np.testing.assert_array_equal(port.weights[name], array)
+
+
 @pytest.mark.parametrize("path", [path for path in FILES if path.stem == "distributed"], ids=named)
 def test_a_model_in_a_wrapper(path: Path, tmp_path: Path) -> None:
     """Its arrays lie where those of a model lie, and it is frozen by what is said of the model around it alone."""
@@ -129,7 +141,7 @@ MISSING = {
     "saved_model.pb": "is a folder, and no SavedModel",
     "keras_metadata.pb": "has no keras_metadata.pb, in which Keras says what its layers are",
     "variables/variables.index": "has no variables/variables.index, and so no weights",
-    "variables/variables.data-00000-of-00001": "'variables.data-00000-of-00001' is not there",
+    "variables/variables.data-00000-of-00001": "00000-of-00001', which has its arrays, is not there; give",
 }
 
 
@@ -324,7 +336,7 @@ def test_keras_gets_the_config_and_the_arrays(tmp_path: Path) -> None:
 
     def model_from_json(text: str) -> Any:
         given["config"] = json.loads(text)
-        return SimpleNamespace(load_weights=load)
+        return SimpleNamespace(load_weights=load, _flatten_layers=list)
 
     port = regspec.port(write(tmp_path))
     package: Any = SimpleNamespace(__name__="tf_keras", __version__="2.21.0", models=SimpleNamespace())
@@ -333,4 +345,4 @@ def test_keras_gets_the_config_and_the_arrays(tmp_path: Path) -> None:
     original.load_file(reading.read(tmp_path).arrays)
     assert given["arrays"] == [KERNEL.tolist(), BIAS.tolist()]
     assert given["config"] == port.provenance.config
-    assert "which array of the SavedModel is which layer's" in original.unasked[0]
+    assert "which array of the file is which layer's" in original.unasked[0]

@@ -45,6 +45,8 @@ OTHERS: dict[str, str | None] = {
     "LayerScale": "init_values",
     "StochasticDepth": "drop_path_rate",
     "CustomScaleLayer": "scale",
+    "SReLU": "t_left_initializer",
+    "ParametricSoftplus": "alpha_initializer",
     "LocallyConnected1D": "filters",
     "LocallyConnected2D": "filters",
 }

@@ -68,6 +68,19 @@ def test_states_are_kept_as_in_keras(name: str, tmp_path: Path) -> None:
     torch.testing.assert_close(again, outputs(lambda batch: model(batch, training=False)), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", STATEFUL)
+def test_ports_are_verified_from_a_new_beginning(name: str, tmp_path: Path) -> None:
+    """Each forward of both sides, so that no side goes on from where another forward of it has ended."""
+    make, shape = STATEFUL[name]
+    x = keras.Input(batch_shape=shape)
+    model = keras.Model(x, make()(x))
+    reference.fill(model, 1)
+    model.save(tmp_path / "model.keras")
+    found = regspec.port(tmp_path / "model.keras").verify()
+    assert found.passed, found.verdict
+    assert {each.sort for each in found.checks} >= {"weights", "outputs"}
+
+
 def test_gradients_end_where_the_call_began() -> None:
     """Those of torch's LSTM that is given the states."""
     model, x = build("LSTM: {name: lstm, units: 4, stateful: true}"), torch.randn(3, 6, 5, requires_grad=True)

@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -25,12 +26,14 @@ from typer.testing import CliRunner
 import regspec
 from regspec.cli import app
 from regspec.graph.loading import graph_of
-from regspec.keras.verification import apart, inputs, loading
+from regspec.keras.verification import apart, loading
 from regspec.keras.verification.backends import differs_on_torch
 from regspec.keras.verification.comparing import Comparison, difference
+from regspec.keras.verification.original import Original
 from regspec.keras.verification.outcomes import PortSide
 from regspec.keras.verification.rewording import reworded
 from regspec.keras.verification.verifying import Verification
+from regspec.modules import inputs
 
 from .commands import ROOT, run_and_tell, started
 from .layers import reference as rows
@@ -654,6 +657,35 @@ def test_every_number_of_two_biases_is_used() -> None:
     assert verification.is_whole
 
 
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_is_compared_in_single_precision(policy: str, tmp_path: Path) -> None:
+    """As the port computes; what half precision rounds would hide a wrong weight."""
+    x = keras.Input((6, 8))
+    y = layers.MultiHeadAttention(2, 4, dtype=policy)(x, x)
+    y = layers.Bidirectional(layers.LSTM(3, dtype=policy), dtype=policy)(y)
+    model = keras.Model(x, layers.Dense(2, kernel_regularizer="l2", dtype="float32")(y))
+    model.save(tmp_path / "model.keras")
+    for each in (model, tmp_path / "model.keras"):
+        found = regspec.port(each).verify()
+        assert found.passed, found.verdict
+        assert found.error < 1e-5
+        assert "what half precision rounds" in found.left_out[-1]
+
+
+def test_statistics_that_are_copied_follow_their_weights() -> None:
+    """As tf.keras copies those of a Normalization, so that other weights changed nothing."""
+    told: list[str] = []
+    adapted = SimpleNamespace(adapt_mean=0, finalize_state=lambda: told.append("settled"))
+    plain = SimpleNamespace(adapt_mean=None)
+    port = regspec.port(ROOT / "examples/keras_mlp.keras")
+    package: Any = SimpleNamespace(__name__="tf_keras", __version__="2.15.0")
+    original = Original(package, "tensorflow", port.provenance, graph_of(port.spec))
+    original.model = SimpleNamespace(weights=(), trainable_variables=(), _flatten_layers=lambda: [adapted, plain])
+    original.restore([])
+    original.randomize()
+    assert told == ["settled"] * 2
+
+
 REWORDED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "GRU": ({"units": 3}, {"class_name": "GRU", "config": {"units": 3, "reset_after": False}}),
     "GRUCell": ({"reset_after": True}, {"class_name": "GRUCell", "config": {"reset_after": True}}),
@@ -668,4 +700,27 @@ def test_what_tf_keras_is_asked_for(name: str) -> None:
     config, wanted = REWORDED[name]
     for wrap in (lambda x: x, lambda x: {"class_name": "Bidirectional", "config": {"layer": x}}):
         given = {"class_name": "Model", "config": {"layers": [wrap({"class_name": name, "config": config})]}}
-        assert reworded(given) == {"class_name": "Model", "config": {"layers": [wrap(wanted)]}}
+        found = reworded(given, is_standalone=False)
+        assert found == {"class_name": "Model", "config": {"layers": [wrap(wanted)]}}
+
+
+def test_what_tf_keras_is_asked_for_of_2_12() -> None:
+    """Where it keeps its classes, and numbers in the place of which it wrote what nothing reads."""
+    number = {"class_name": "__numpy__", "config": {"value": 1.5, "dtype": "float32"}}
+    layer = {"module": "keras.layers", "class_name": "ReLU", "config": {"max_value": number}}
+    given = {"module": "keras.engine.functional", "class_name": "Functional", "config": {"layers": [layer]}}
+    wanted = {**layer, "config": {"max_value": 1.5}}
+    assert reworded(given, is_standalone=False) == {
+        "module": "keras.src.engine.functional",
+        "class_name": "Functional",
+        "config": {"layers": [wanted]},
+    }
+
+
+@pytest.mark.parametrize("is_standalone", [True, False])
+def test_the_penalty_in_a_bidirectional_of_standalone_keras_is_that_of_its_output(is_standalone: bool) -> None:
+    """As Keras 2.2.4 and 2.3.1 compute it: tests/keras2/make_old.py, `wrapped`."""
+    inner = {"class_name": "LSTM", "config": {"units": 2, "activity_regularizer": "l1"}}
+    found = reworded({"class_name": "Bidirectional", "config": {"layer": inner}}, is_standalone=is_standalone)
+    outer = found["config"].get("activity_regularizer"), found["config"]["layer"]["config"]["activity_regularizer"]
+    assert outer == (("l1", None) if is_standalone else (None, "l1"))

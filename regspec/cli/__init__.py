@@ -29,8 +29,9 @@ def _before(
         list[str] | None,
         typer.Option(
             "--import",
-            metavar="MODULE[:CLASS]",
-            help="Import a module first, for what it registers; or register a layer's class of it. Repeatable.",
+            metavar="MODULE[:CLASS]|SORT=MODULE:NAME",
+            help="Import a module first, for what it registers; or register a layer's class of it, or a regularizer, "
+            "constraint, initializer or activation: regularizer=mine:function. Repeatable.",
         ),
     ] = None,
     version: Annotated[

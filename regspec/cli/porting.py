@@ -9,6 +9,7 @@ import typer
 
 from regspec.cli.application import Force, app, output_option
 from regspec.graph.loading import graph_of
+from regspec.keras.verification import TOLERANCE
 from regspec.text import files
 from regspec.text.problems import needing
 from regspec.views.summary import summarize
@@ -31,7 +32,10 @@ def port(
     ],
     weights: Annotated[
         Path | None,
-        typer.Option(help="A .weights.h5 file, or an .h5 model, for a config without weights.", show_default=False),
+        typer.Option(
+            help="A .weights.h5 file, or a whole model, .h5 or .keras, for a config without weights.",
+            show_default=False,
+        ),
     ] = None,
     activity_reduction: Annotated[
         Literal["mean", "sum"] | None,
@@ -71,8 +75,9 @@ def port(
     replace: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="LAYER=MODULE:CLASS",
-            help="A torch module that stands in for a layer, by its name, or for all layers of a class. Repeatable.",
+            metavar="NAME=MODULE:OBJECT",
+            help="A torch module of yours for a layer, by its name or class; or a function for a regularizer, "
+            "constraint, initializer or activation, by its name or by LAYER.FIELD. Repeatable.",
             show_default=False,
         ),
     ] = None,
@@ -81,7 +86,7 @@ def port(
     ] = False,
     tolerance: Annotated[
         float, typer.Option(min=0, help="The largest relative error that passes, with --verify.")
-    ] = 2e-4,
+    ] = TOLERANCE,
     force: Force = False,
 ) -> None:
     """Port a Keras model to a spec, a PyTorch class, its weights and a training file. Needs no Keras or TensorFlow.
@@ -126,8 +131,8 @@ def port(
 
 
 def _pair(text: str) -> tuple[str, str]:
-    """A layer, and what stands in for it."""
-    layer, _, target = text.rpartition("=")
-    if not layer or ":" not in target:
-        raise typer.BadParameter(f"'{text}' is not LAYER=package.module:Class", param_hint="--replace")
-    return layer, target
+    """What is replaced, and what stands in for it."""
+    name, _, target = text.rpartition("=")
+    if not name or ":" not in target:
+        raise typer.BadParameter(f"'{text}' is not NAME=package.module:object", param_hint="--replace")
+    return name, target

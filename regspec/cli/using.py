@@ -104,7 +104,7 @@ def _print_figures(console: Console, found: Evaluation) -> None:
         console.print(f"loss {found.loss:.4g}", **PLAIN)
     for name, figures in found.outputs.items():
         scaled = " of scaled numbers" if figures.is_scaled else ""
-        console.print(f"{name}: {figures.loss_name} {figures.loss:.4g}{scaled}; {_words(figures)}", **PLAIN)
+        console.print(f"{name}: {figures.loss_name} {figures.loss:.4g}{scaled}; {words(figures)}", **PLAIN)
 
 
 def _print_tables(console: Console, found: Evaluation) -> None:
@@ -115,7 +115,7 @@ def _print_tables(console: Console, found: Evaluation) -> None:
             Console(width=max(width, console.width)).print(table)
 
 
-def _words(figures: OutputFigures) -> str:
+def words(figures: OutputFigures) -> str:
     """How an output does, and what a constant answer does."""
     from regspec.report.plots import percent
 
@@ -235,11 +235,14 @@ def export(
     the model. What prepares the data is not in it: columns, names of classes and units are said at the end, and in the
     file.
     """
-    is_for_keras = "keras" in (format_ or "") or (output is not None and output.suffix == ".keras")
     is_run = run.is_dir() and ((run / "run.json").is_file() or not (run / "spec.yaml").is_file())
-    if is_for_keras and not is_run:
-        _to_keras(run, output, format_ or "keras", lossy=lossy, force=force)
-        return
+    if not is_run:
+        with needing("export", "train"):
+            from regspec.training.exporting.naming import path_of
+        form = path_of(output, format_, "")[1]
+        if "keras" in form:
+            _to_keras(run, output, form, lossy=lossy, force=force)
+            return
     typer.echo(str(_loaded(run, "export").export(output, format=format_, lossy=lossy, force=force)))
 
 
@@ -249,15 +252,13 @@ def _to_keras(place: Path, output: Path | None, form: str, *, lossy: bool, force
         from regspec.keras.writing.exporting import to_keras
         from regspec.modules.building import build
         from regspec.training.exporting.naming import path_of
-        from regspec.training.loop.starting import begin_with
+        from regspec.training.runs.compiling import SavedPort
     if place.suffix in (".keras", ".h5", ".hdf5"):
         raise RegspecError(
             Problem("is a file of Keras", "regspec port makes a folder of it, which goes back", str(place))
         )
     spec = checked(document_in(place / "spec.yaml" if place.is_dir() else place))
-    model = build(spec, seed=0)
-    if place.is_dir():
-        begin_with(model, str(place))
+    model = SavedPort.of(place) if place.is_dir() else build(spec, seed=0)
     typer.echo(str(to_keras(model, path_of(output, form, spec.name)[0], lossy=lossy, force=force)))
     if not place.is_dir():
         typer.echo("its weights are drawn, because a spec has none; a run or a port has")

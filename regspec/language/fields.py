@@ -92,6 +92,37 @@ def _computed(value: Any, at: tuple[int, ...] = ()) -> Any:
         raise PydanticCustomError("arithmetic", "{what}", context) from None
 
 
+OF_SLOTS = ("_initializer", "_regularizer", "_constraint")  # how the names of fields end that are of weights
+# Optional fields that stand before others, as in the signatures of Keras.
+_FIRST = (
+    "pool_size",
+    "size",
+    "strides",
+    "padding",
+    "output_padding",
+    "data_format",
+    "dilation_rate",
+    "groups",
+    "activation",
+    "use_bias",
+)
+
+
+@cache
+def in_order(cls: type[Frozen]) -> tuple[str, ...]:
+    """The fields of a class as a person would write them: required ones first, those of slots last."""
+    declared = cls.model_fields
+    names = [name for each in cls.__mro__ for name in inspect.get_annotations(each) if name in declared]
+
+    def place(name: str) -> tuple[bool, int, int]:
+        ending = next((index for index, each in enumerate(OF_SLOTS, 1) if name.endswith(each)), 0)
+        if ending:
+            return True, ending, ("bias_" in name) + 2 * name.startswith("activity_")
+        return not declared[name].is_required(), 0, _FIRST.index(name) if name in _FIRST else len(_FIRST)
+
+    return tuple(sorted(dict.fromkeys(names), key=place))
+
+
 def _one_or_more(value: Any) -> Any:
     return tuple(value) if isinstance(value, (list, tuple)) else (value,)
 

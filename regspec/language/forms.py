@@ -15,6 +15,7 @@ from pydantic import GetJsonSchemaHandler, ValidationError
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from regspec.code.expressions import Import
 from regspec.language.arithmetic import ExpressionError
 from regspec.language.calls import FilledCall, Reader, Span, is_call, parse_call
 from regspec.language.fields import REFERENCE, Frozen, snake_case
@@ -32,8 +33,10 @@ class Named(Frozen):
     name: ClassVar[str]
     aliases: ClassVar[tuple[str, ...]] = ()
     is_registered: ClassVar[bool] = False  # whether a user has added it
+    of_user: ClassVar[Import | None] = None  # the callable that a user has added
     main_in_keras: ClassVar[str | None] = None  # what Keras calls the main argument, where that is otherwise
     layer_in_keras: ClassVar[str | None] = None  # Keras's layer of it, with another default of the main argument
+    said_in_keras: ClassVar[frozenset[str]] = frozenset()  # arguments that Keras reads even at their defaults
     own_fields: ClassVar[frozenset[str]] = frozenset()  # arguments that Keras's counterpart does not have
     example: ClassVar[str] = ""  # what an example says after the name, as a spec writes it: 0.1
 

@@ -158,6 +158,7 @@ class Constant(WeightInitializer):
     """All of one value."""
 
     main = "value"
+    said_in_keras = frozenset({"value"})
     example = "0.5"
     value: Number = 0.0
 

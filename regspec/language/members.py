@@ -1,4 +1,4 @@
-"""Members that users add to a family: a regularizer, a constraint or an activation function that is a callable."""
+"""Members that users add to a family: an initializer, a regularizer or the like that is a callable."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ def made_of(target: Import, function: Callable[..., Any], arguments: Mapping[str
     return call(Import("functools", "partial"), target, **arguments)
 
 
+def given_to(member: Named) -> dict[str, Any]:
+    """The arguments of a member that its spec says."""
+    return {field: getattr(member, field) for field in type(member).model_fields if field in member.model_fields_set}
+
+
 def add_member(
     family: Family[Any],
     base: type[Named],
@@ -46,5 +51,5 @@ def add_member(
     made = create_model(
         target.name, __base__=base, __doc__=inspect.getdoc(function), __module__=function.__module__, **own
     )
-    made.name = name
+    made.name, made.of_user, made.is_registered = name, target, True
     family.add(made)

@@ -52,7 +52,6 @@ def register_regularizer(function: Callable[..., Any] | None = None, *, name: st
     class Registered(Penalty):
         model_config = ConfigDict(strict=False, arbitrary_types_allowed=True)
         reads_axes = True
-        is_registered = True
 
         @property
         def other_weights(self) -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import Field
@@ -13,11 +15,12 @@ from regspec.language import activations
 from regspec.language.activations import ActivationFunction
 from regspec.language.constraints import Constraint
 from regspec.language.fields import Axes, NotNegative, Number, Positive
-from regspec.language.initializers import ZEROS, Constant, Initializer
+from regspec.language.initializers import GLOROT_UNIFORM, ONES, ZEROS, Constant, Initializer, WeightInitializer
 from regspec.language.regularizers import RegularizerField
 from regspec.layers.families import Elementwise
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Layer, Weight
+from regspec.layers.ties import Place, Ties, alike, mixes
 
 
 def applied(function: ActivationFunction, x: Symbol) -> Expression:
@@ -55,6 +58,12 @@ class Activation(Elementwise):
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         along = self.activation.along
         return self.activation.output_shape(x.shape, -1 if along is None else x.dimension(along))
+
+    def ties(self, *xs: Symbol) -> Ties | None:
+        rank = xs[0].rank
+        why = {axis: mixes(self.activation, axis, rank) for axis in range(1, rank)}
+        keeps_shape = self.output_shape(*xs) == xs[0].shape
+        return Ties(alike(xs, why)) if keeps_shape else None
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return applied(self.activation, x)
@@ -113,10 +122,17 @@ class Softmax(Elementwise):
 
     axis_fields = ("axis",)
 
+    def counts_by_mask(self, *xs: Symbol) -> bool:
+        return xs[0].mask is not None
+
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         for axis in self.axis:
             x.dimension(axis)  # raises if there is none
         return x.shape
+
+    def ties(self, *xs: Symbol) -> Ties | None:
+        chosen = (axis % xs[0].rank for axis in self.axis)
+        return Ties(alike(xs, dict.fromkeys(chosen, "softmax is of all of them together")))
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         if x.mask is not None:
@@ -135,17 +151,12 @@ class Softmax(Elementwise):
         return call("torch.where", mask, weights, 0.0)
 
 
-@kind
-class PReLU(Elementwise):
-    """x above zero, alpha * x below, with a learned alpha."""
+class OfEachPlace(Elementwise):
+    """An activation function with learned numbers for each place of an example; some axes may share theirs."""
 
-    example = "{alpha_regularizer: {l2: 1e-4}}"
     supports_masking = True
 
-    alpha_initializer: Initializer = ZEROS
-    alpha_regularizer: RegularizerField | None = None
-    alpha_constraint: Constraint | None = None
-    shared_axes: Axes | None = Field(None, description="Axes that share their alphas; 1 is the first after the batch.")
+    shared_axes: Axes | None = Field(None, description="Axes that share their numbers; 1 is the first after the batch.")
 
     axis_fields = ("shared_axes",)
 
@@ -154,22 +165,100 @@ class PReLU(Elementwise):
         return False
 
     def _shape(self, x: Symbol) -> tuple[int, ...]:
-        """The shape of alpha as it lies in torch."""
+        """The shape of the numbers as they lie in torch."""
         shared = {axis % x.rank for axis in self.shared_axes or ()}
         if 0 in shared or any(not -x.rank <= axis < x.rank for axis in self.shared_axes or ()):
             raise ShapeError(f"shares axes that {x.described} does not have")
         return tuple(1 if axis in shared else x.size(x.dimension(axis)) for axis in x.order[1:])
 
-    def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
+    def _weights(self, x: Symbol, slots: Mapping[str, tuple[str, WeightInitializer | None]]) -> tuple[Weight, ...]:
+        """A weight for each slot, of which is told what the module calls it, and what that fills it with."""
         along = range(1, x.rank)
         shape = dict(zip(x.order[1:], self._shape(x), strict=True))
         names = dict(zip(along, "abcdefgh", strict=False))
         pattern = f"{' '.join(names.values())} -> {' '.join(names[axis] for axis in x.order[1:])}"
         sizes = tuple(shape[axis] for axis in along)
-        return (self.weight("alpha", pattern, sizes, constructed=ZEROS, along=tuple(along)),)
+        return tuple(
+            self.weight(slot, pattern, sizes, parameters=(parameter,), constructed=filled, along=tuple(along))
+            for slot, (parameter, filled) in slots.items()
+        )
+
+    def ties(self, *xs: Symbol) -> Ties | None:
+        ties, found = alike(xs), self.weights(*xs)
+
+        def own(axis: int) -> tuple[Place, ...]:
+            """The places of the weights that have a number for each unit of an axis."""
+            size = xs[0].logical[axis]
+            return tuple(Place(each.name, axis - 1) for each in found if (each.shape or ())[axis - 1] == size)
+
+        return Ties(tuple(replace(tie, places=(*tie.places, *own(tie.places[0].axis))) for tie in ties))
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
-        return Module(call("PReLU", self._shape(x)))(x)
+        return Module(call(type(self).__name__, self._shape(x)))(x)
+
+
+@kind
+class PReLU(OfEachPlace):
+    """x above zero, alpha * x below, with a learned alpha."""
+
+    example = "{alpha_regularizer: {l2: 1e-4}}"
+
+    alpha_initializer: Initializer = ZEROS
+    alpha_regularizer: RegularizerField | None = None
+    alpha_constraint: Constraint | None = None
+
+    def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
+        return self._weights(x, {"alpha": ("weight", ZEROS)})
+
+
+@kind
+class SReLU(OfEachPlace):
+    """x between two learned thresholds, and a learned slope on each side, of Keras 1: Jin et al. (2015).
+
+    The upper threshold is t_left + abs(t_right).
+    """
+
+    is_in_keras = False
+    is_in_files = True
+
+    example = "{shared_axes: [1]}"
+
+    t_left_initializer: Initializer = ZEROS
+    t_left_regularizer: RegularizerField | None = None
+    t_left_constraint: Constraint | None = None
+    a_left_initializer: Initializer = GLOROT_UNIFORM
+    a_left_regularizer: RegularizerField | None = None
+    a_left_constraint: Constraint | None = None
+    t_right_initializer: Initializer = GLOROT_UNIFORM
+    t_right_regularizer: RegularizerField | None = None
+    t_right_constraint: Constraint | None = None
+    a_right_initializer: Initializer = ONES
+    a_right_regularizer: RegularizerField | None = None
+    a_right_constraint: Constraint | None = None
+
+    def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
+        filled = {"t_left": ZEROS, "a_left": None, "t_right": None, "a_right": ONES}
+        return self._weights(x, {slot: (slot, each) for slot, each in filled.items()})
+
+
+@kind
+class ParametricSoftplus(OfEachPlace):
+    """alpha * log(1 + exp(beta * x)), with a learned alpha and beta, of Keras 1: McFarland et al. (2013)."""
+
+    is_in_keras = False
+    is_in_files = True
+
+    example = "{shared_axes: [1]}"
+
+    alpha_initializer: Initializer = Constant(value=0.2)
+    alpha_regularizer: RegularizerField | None = None
+    alpha_constraint: Constraint | None = None
+    beta_initializer: Initializer = Constant(value=5.0)
+    beta_regularizer: RegularizerField | None = None
+    beta_constraint: Constraint | None = None
+
+    def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
+        return self._weights(x, {"alpha": ("alpha", Constant(value=0.2)), "beta": ("beta", Constant(value=5.0))})
 
 
 @kind
@@ -198,6 +287,10 @@ class JumpReLU(Elementwise):
                 along=(x.rank - 1,),
             ),
         )
+
+    def ties(self, *xs: Symbol) -> Ties | None:
+        *ties, last = alike(xs)
+        return Ties((*ties, replace(last, places=(*last.places, Place("threshold", 0)))))
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         dimension = x.dimension(-1)

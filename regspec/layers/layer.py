@@ -24,6 +24,7 @@ from regspec.language.constraints import WeightConstraint
 from regspec.language.fields import Frozen, Name, Names, NamesIfAny, Trainable
 from regspec.language.initializers import Drawn, WeightInitializer
 from regspec.language.regularizers import Dimensions, Regularizer, RegularizerField
+from regspec.layers.ties import Ties
 
 parse_pattern = cache(Pattern.parse)
 KerasCall = tuple[tuple[Any, ...], dict[str, Any]]  # arguments in order, and by name
@@ -135,6 +136,7 @@ class Layer(Frozen):
     keeps_axes: ClassVar[bool] = True  # whether an output with as many axes as an input has the axes of that
     says_axes: ClassVar[bool] = False  # whether a field of it, axes, says what those of its output mean
     open_rank: ClassVar[int] = 4  # from how many axes on it must be told which one has the channels
+    channel_axis: ClassVar[str | None] = None  # the field with the axis of the channels, which is absent for these
     axis_fields: ClassVar[tuple[str, ...]] = ()  # fields with axes of its input, as the spec counts them
 
     def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
@@ -279,9 +281,21 @@ class Layer(Frozen):
         """The shape of its output, or the shapes of several, as they lie in torch. Raises `ShapeError`."""
         return x.shape
 
+    def ties(self, x: Symbol, *others: Symbol) -> Ties | None:
+        """Which axes of its inputs, outputs and weights have the same units; None where that is not known."""
+        return None
+
+    def ties_to(self, outputs: Sequence[Symbol], x: Symbol, *others: Symbol) -> Ties | None:
+        """The same where that depends on how the axes of its outputs are counted."""
+        return self.ties(x, *others)
+
     def lower(self, x: Symbol, *others: Symbol) -> Expression | list[Expression]:
         """The expression that computes its output, or those of several."""
         raise NotImplementedError
+
+    def counts_by_mask(self, *xs: Symbol) -> bool:
+        """Whether it computes with the masks that these inputs have, and does not only hand them on."""
+        return self.reads_mask and any(x.mask is not None for x in xs)
 
     def absent(self, x: Symbol, *others: Symbol) -> tuple[str, ...]:
         """Parameters that Keras does not have, which stay zero: of the main module, or ``suffix.name`` of another."""

@@ -15,6 +15,7 @@ from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.constraints import Constraint
 from regspec.language.registration import code_of_the_user, fields_of, found, importable, load_module
 from regspec.language.regularizers import RegularizerField
+from regspec.language.sorts import FAMILIES, member_of
 from regspec.layers.kinds import BUILT_IN, KINDS, add_kind
 from regspec.layers.layer import Layer, Placement, Weight, parse_pattern
 from regspec.text.problems import Problem, RegspecError
@@ -125,18 +126,29 @@ def register_layer(
 
 
 def imported(name: str) -> None:
-    """Imports a module of the user's, for what it registers; or registers a class of it, ``module:Class``.
+    """Imports a module of the user's, for what it registers; or registers a layer's class of it, ``module:Class``.
+
+    A regularizer, constraint, initializer or activation function of it is named with its sort:
+    ``regularizer=module:function``.
 
     Raises:
         RegspecError: where that fails.
     """
-    if ":" in name:
+    sort, _, target = name.rpartition("=")
+    if sort:
+        if sort not in FAMILIES or ":" not in target:
+            known = ", ".join(FAMILIES)
+            raise RegspecError(
+                Problem(f"'{name}' names nothing to import", f"write SORT=module:name; sorts are {known}")
+            )
+        member_of(sort, target)
+    elif ":" in name:
         registered_as(name)
     else:
         load_module(name)
 
 
-def registered_as(target: str | type[Any]) -> tuple[str, str]:
+def registered_as(target: str | Callable[..., Any]) -> tuple[str, str]:
     """The kind of a class, and what to import to register it again: its module, or ``module:Class``.
 
     The latter is for a class that its module does not register. A class that is no kind yet is registered here, under
@@ -152,7 +164,7 @@ def registered_as(target: str | type[Any]) -> tuple[str, str]:
 
     cls = found(target) if isinstance(target, str) else target
     if not inspect.isclass(cls) or not issubclass(cls, (Layer, torch.nn.Module)):
-        hint = "a regularizer, an activation function or a constraint is registered in its module: --import MODULE"
+        hint = "what is no layer is imported with its sort: --import regularizer=module:function"
         raise RegspecError(Problem(f"'{target}' is no torch.nn.Module, and no regspec.Layer", hint))
     for name, kind in KINDS.items():
         if kind is cls or (issubclass(kind, Registered) and kind.module_class is cls):

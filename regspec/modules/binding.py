@@ -7,7 +7,7 @@ loss route a gradient is. What happens at a step stands in `stepping`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from operator import or_
 from typing import Any
@@ -29,8 +29,10 @@ from regspec.modules.parts import Part, Route, is_of_forward, weights_of
 from regspec.modules.step_sizes import SIZES, has_step_sizes
 from regspec.modules.stepping import Binding
 from regspec.runtime import L1, L2, GroupLasso, GroupLassoOfBlocks, WithWeights
+from regspec.runtime.penalties.listeners import Listener
 from regspec.runtime.penalties.state import Penalized, named_terms, penalized_in
-from regspec.runtime.penalties.terms import Listener, Seen, without_schedule
+from regspec.runtime.penalties.terms import Seen
+from regspec.runtime.penalties.tracing import without_schedule
 from regspec.text.problems import Problem, RegspecError, did_you_mean
 
 ROUTES = ("loss", "gradient", "decay", "proximal")
@@ -90,7 +92,7 @@ def bind(
     }
     chain = chain_of(optimizer)
     problems = _misnamed(routes, terms or {}, named)
-    parts = [] if problems else [*_routed(named, routes, terms or {})]
+    parts = [] if problems else [*_routed(roots, named, routes, terms or {})]
     parts, missing = _of_optimizer(parts, parameters_of(chain[-1]), terms or {})
     problems.extend(missing)
     problems.extend(problem for part in parts for problem in _refused(part, chain, decoupled))
@@ -142,10 +144,13 @@ def _misnamed(
 
 
 def _routed(
-    named: Mapping[str, tuple[Any, Penalized]], routes: Mapping[str, Route], terms: Mapping[str, Route]
+    roots: Sequence[nn.Module],
+    named: Mapping[str, tuple[Any, Penalized]],
+    routes: Mapping[str, Route],
+    terms: Mapping[str, Route],
 ) -> Iterator[Part]:
     """The parts of terms that leave the loss route."""
-    seen: Seen = {}
+    seen = Seen(*roots)
     for name, (term, owner) in named.items():
         if isinstance(term, Listener):
             route = terms.get(name, routes["activity"])

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from regspec.modules.building import COMPILED
 from regspec.runtime import Regularized
 from regspec.runtime.penalties.state import named_terms
-from regspec.runtime.penalties.terms import Seen, WeightTerm, innermost, without_schedule
+from regspec.runtime.penalties.terms import Seen, WeightTerm, innermost
+from regspec.runtime.penalties.tracing import without_schedule
 from regspec.text.problems import Problem, RegspecError
 
 
@@ -122,7 +123,7 @@ def sparsity(module: nn.Module, *, threshold: float = 0.0) -> dict[str, Tensor]:
     """
     found = {}
     for prefix, root in outermost(module):
-        seen: Seen = {}
+        seen = Seen(root)
         for name, term, owner in named_terms(root):
             if isinstance(term, WeightTerm) and (weight := term.weight(owner, seen)) is not None:
                 share = (weight.abs() <= threshold).float().mean()

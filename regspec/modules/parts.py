@@ -9,9 +9,11 @@ from torch import nn
 
 from regspec.runtime.kernels.sharded import is_sharded
 from regspec.runtime.penalties.compiling import forget_compiled
+from regspec.runtime.penalties.listeners import Listener
 from regspec.runtime.penalties.schedules import Scheduled
 from regspec.runtime.penalties.state import Penalized
-from regspec.runtime.penalties.terms import Listener, WeightTerm, without_schedule
+from regspec.runtime.penalties.terms import WeightTerm
+from regspec.runtime.penalties.tracing import without_schedule
 from regspec.runtime.penalties.weights import owner_at, sources_at
 
 Route = Literal["loss", "gradient", "decay", "proximal"]

@@ -31,8 +31,9 @@ from regspec.modules.parts import Part, Route, removed_first, weights_of
 from regspec.modules.routes import add_gradients, penalty_on_gradient, shrink
 from regspec.runtime import Regularized
 from regspec.runtime.kernels.sharded import shard
+from regspec.runtime.penalties.listeners import Listener, listeners_of
 from regspec.runtime.penalties.state import Penalized, penalized_in, project, terms_in
-from regspec.runtime.penalties.terms import Listener, Seen, WeightTerm
+from regspec.runtime.penalties.terms import Seen, WeightTerm
 from regspec.runtime.penalties.weights import tensor_at
 
 CHANGES = 3  # so often the weights may change between forwards before a warning that no step is seen
@@ -93,7 +94,7 @@ class Binding:
     def tied(self) -> Iterator[WeightTerm | Listener]:
         """The terms whose weights are tied to one that has a term, maybe since they were bound; they count once."""
         for root in self.roots if any(part.route == "gradient" for part in self.parts) else ():
-            seen: Seen = {}
+            seen = Seen(root)
             for term, owner in terms_in(root):
                 try:
                     is_tied = isinstance(term, WeightTerm) and term.is_seen(owner, seen)
@@ -173,7 +174,7 @@ def _around(term: Any, owner: Penalized) -> list[nn.Parameter]:
     """The parameters that say whose a term is: of a weight; of an output, those of the innermost module around it."""
     if isinstance(term, WeightTerm):
         return [*weights_of(owner, term)[0]]
-    paths = [path for path, part in owner.named_modules() if term in part._forward_hooks.values()]
+    paths = [path for path, part in owner.named_modules() if term in listeners_of(part)]
     path = paths[0] if paths else ""
     while path and not any(True for _ in owner.get_submodule(path).parameters()):
         path = path.rpartition(".")[0]

@@ -1,11 +1,14 @@
+from .kernels.backends import backend as backend
 from .modules.activations import Function as Function
 from .modules.activations import HardSigmoid as HardSigmoid
 from .modules.activations import JumpReLU as JumpReLU
+from .modules.activations import ParametricSoftplus as ParametricSoftplus
 from .modules.activations import PReLU as PReLU
 from .modules.activations import Sparsemax as Sparsemax
 from .modules.activations import SparsePlus as SparsePlus
 from .modules.activations import SparseSigmoid as SparseSigmoid
 from .modules.activations import Squareplus as Squareplus
+from .modules.activations import SReLU as SReLU
 from .modules.activations import ThresholdedReLU as ThresholdedReLU
 from .modules.activations import TopK as TopK
 from .modules.attention import AdditiveAttention as AdditiveAttention
@@ -42,6 +45,7 @@ from .modules.functions import mirror_pad as mirror_pad
 from .modules.functions import one_hot as one_hot
 from .modules.functions import take_of_each as take_of_each
 from .modules.initializers import eye_ as eye_
+from .modules.initializers import fill_by_ as fill_by_
 from .modules.initializers import orthogonal_ as orthogonal_
 from .modules.initializers import stft_ as stft_
 from .modules.initializers import variance_scaling_ as variance_scaling_
@@ -92,7 +96,6 @@ from .penalties.constraints import MaxNorm as MaxNorm
 from .penalties.constraints import MinMaxNorm as MinMaxNorm
 from .penalties.constraints import NonNeg as NonNeg
 from .penalties.constraints import UnitNorm as UnitNorm
-from .penalties.proximal import shrunk_groups as shrunk_groups
 from .penalties.regularized import Regularized as Regularized
 from .penalties.regularized import accumulate as accumulate
 from .penalties.regularizers import L1 as L1

@@ -22,8 +22,8 @@ def write(path: Path, content: str | bytes) -> None:
             draft.replace(path)
         finally:
             draft.unlink(missing_ok=True)
-    except OSError as error:
-        raise RegspecError(Problem(f"can't be written: {error.strerror}", path=str(path))) from None
+    except (OSError, ValueError) as error:  # a ValueError of a zero byte in the path
+        raise RegspecError(Problem(f"can't be written: {_reason(error)}", path=str(path))) from None
 
 
 def check_kept(path: Path, content: str | bytes, may_go: Callable[[bytes], bool] | None = is_sealed) -> None:
@@ -50,7 +50,7 @@ def write_folder(folder: Path, contents: Mapping[str, str | bytes]) -> None:
 
     All are written to a draft folder first: a full disk or an interrupt then leaves the folder as it was.
     """
-    place = Path(os.path.realpath(folder))  # where a link leads
+    place = Path(real_path(folder))  # where a link leads
     is_new = not place.exists()
     draft = (place.parent if is_new else place) / f".{place.name}.{os.getpid()}"
     try:
@@ -68,8 +68,8 @@ def write_folder(folder: Path, contents: Mapping[str, str | bytes]) -> None:
                 _exchange(draft, place, contents)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
-    except OSError as error:
-        raise RegspecError(Problem(f"can't be written: {error.strerror}", path=str(folder))) from None
+    except (OSError, ValueError) as error:
+        raise RegspecError(Problem(f"can't be written: {_reason(error)}", path=str(folder))) from None
 
 
 def _exchange(draft: Path, folder: Path, names: Collection[str]) -> None:
@@ -90,6 +90,10 @@ def _exchange(draft: Path, folder: Path, names: Collection[str]) -> None:
             elif not (draft / name).exists():
                 (folder / name).unlink(missing_ok=True)
         raise
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return str(getattr(error, "strerror", None) or error)
 
 
 def _raw(content: str | bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -11,22 +12,28 @@ from typing import Any
 import keras
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
 import regspec
-from regspec.runtime import L1L2, Regularized
+from regspec.runtime import L1L2, GroupLasso, Orthogonal, Regularized, Spectral
 
 from .timing import Figure, compare
 
-STEPS = [(64, 8, 32), (256, 20, 64), (1024, 6, 64)]  # width, layers, batch
+# width, layers, batch, and what is aimed at: what penalties add / what the loop adds
+STEPS = [(64, 8, 32, 0.45), (256, 20, 64, 0.3), (1024, 6, 64, 0.22)]
 
 
 def figures() -> Iterator[Figure]:
     yield from weights()
+    yield from other_regularizers()
     yield from steps()
+    yield from compiled_steps()
     yield from steps_against_keras()
     yield lstm_against_keras()
-    yield memory()
+    yield lstm_against_none()
+    yield memory("kernel_regularizer: {l2: 1e-4}", 1.0)
+    yield memory("activity_regularizer: {l1: 1e-6}", 1.05)
 
 
 # -- weights alone -----------------------------------------------------------------------------------------------------
@@ -74,15 +81,15 @@ def weights() -> Iterator[Figure]:
     name = "L1 + L2 of ResNet-50's kernels, value and gradient"
     kernels = Kernels()
     ours, theirs = (partial(kernels.without_gradients, way) for way in (kernels.loss, kernels.loop))
-    yield compare(f"{name}, .grad is None before", ours, theirs, most=0.3)
-    yield compare(f"{name}, added to .grad", kernels.loss, kernels.loop, most=0.3)
+    yield compare(f"{name}, .grad is None before", ours, theirs, most=0.2)
+    yield compare(f"{name}, added to .grad", kernels.loss, kernels.loop, most=0.2)
     bound = Kernels()
     regspec.bind(bound.model, bound.optimizer, l1="gradient", l2="gradient")
     for each in (kernels, bound):
         for parameter in each.parameters:
             parameter.grad = torch.zeros_like(parameter)
     plain, loop, route = medians([kernels.optimizer.step, kernels.loop, bound.optimizer.step], rounds=21)
-    yield Figure("the same, what the gradient route adds to a step / the loop", route - plain, loop, 0.15)
+    yield Figure("the same, what the gradient route adds to a step / the loop", route - plain, loop, 0.13)
     shrunk = Kernels()
     adams = [torch.optim.Adam(each.parameters, lr=1e-9) for each in (kernels, shrunk)]
     regspec.bind(shrunk.model, adams[1], l1="proximal")
@@ -90,6 +97,66 @@ def weights() -> Iterator[Figure]:
         parameter.grad = torch.zeros_like(parameter)
     plain, proximal = medians([each.step for each in adams], rounds=9)
     yield Figure("the same, a step of Adam with the proximal route of L1 / without", proximal, plain, 1.15)
+
+
+def _group_lasso(rows: Tensor) -> Tensor:
+    return math.sqrt(rows.shape[1]) * rows.norm(dim=1).sum()
+
+
+def _orthogonal(rows: Tensor) -> Tensor:
+    rows = F.normalize(rows, dim=1)
+    cosines = rows @ rows.T
+    pairs = len(rows) * (len(rows) - 1)
+    return (cosines - torch.diag(torch.diag(cosines))).abs().sum() / pairs
+
+
+def _spectral(rows: Tensor) -> Tensor:
+    return torch.linalg.matrix_norm(rows, ord=2)
+
+
+OTHERS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "group lasso": (GroupLasso(1e-4), _group_lasso),
+    "orthogonal": (Orthogonal(1e-4, "columns"), _orthogonal),
+    "spectral": (Spectral(1e-4), _spectral),
+}
+
+
+def other_regularizers() -> Iterator[Figure]:
+    """Value and gradient of those that take a kernel as a matrix, whose rows are its outputs."""
+    weights = [nn.Parameter(torch.randn(shape) * 0.05) for shape in resnet50_kernels()]
+
+    def run(penalty: Callable[[Tensor], Tensor], factor: float) -> None:
+        for weight in weights:
+            weight.grad = None
+        (factor * sum(penalty(weight) for weight in weights)).backward()
+
+    for name, (regularizer, by_hand) in OTHERS.items():
+        ours, theirs = partial(run, regularizer, 1.0), partial(run, lambda x, each=by_hand: each(x.flatten(1)), 1e-4)
+        yield compare(f"{name} of ResNet-50's kernels / the loop", ours, theirs, most=0.5, rounds=3)
+
+
+class CompiledStep:
+    """A training step whose forward, loss and penalties are compiled as one graph."""
+
+    def __init__(self, width: int, depth: int, batch: int, how: str) -> None:
+        self.step = Step(width, depth, batch, how)
+        self.loss = torch.compile(self.step.loss, fullgraph=True)
+
+    def __call__(self) -> None:
+        self.step.optimizer.zero_grad()
+        self.loss().backward()
+        self.step.optimizer.step()
+
+
+def compiled_steps() -> Iterator[Figure]:
+    """The whole step under torch.compile, against the loop compiled, and against one without penalties."""
+    for width, depth, batch in STEPS:
+        torch.compiler.reset()
+        plain, loop, ours = (CompiledStep(width, depth, batch, how) for how in ("none", "loop", "ours"))
+        seconds = medians([plain, loop, ours], rounds=301 if width < 1000 else 61)
+        name = f"compiled step, {depth} layers of {width}"
+        yield Figure(f"{name} / the loop compiled", seconds[2], seconds[1], 0.95)
+        yield Figure(f"{name} / compiled without penalties", seconds[2], seconds[0], 1.15)
 
 
 # -- training steps ----------------------------------------------------------------------------------------------------
@@ -114,27 +181,31 @@ class Step:
                     each.register_forward_hook(lambda module, inputs, output: self.outputs.append(output))
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-3)
 
-    def __call__(self) -> None:
+    def loss(self) -> Tensor:
+        """The loss of the data, with the penalties."""
         self.outputs.clear()
-        self.optimizer.zero_grad()
         loss = (self.model(self.x) - self.y).square().mean()
         if self.how == "ours":
             loss = loss + self.model.regularization_loss()
         elif self.how == "loop":
             loss = loss + sum(1e-4 * kernel.square().sum() for kernel in self.kernels)
             loss = loss + sum(1e-6 * output.abs().sum() / len(self.x) for output in self.outputs)
-        loss.backward()
+        return loss
+
+    def __call__(self) -> None:
+        self.optimizer.zero_grad()
+        self.loss().backward()
         self.optimizer.step()
 
 
 def steps() -> Iterator[Figure]:
     """What the penalties add to a training step, against what the loop adds; and the step against one without."""
-    for width, depth, batch in STEPS:
+    for width, depth, batch, most in STEPS:
         name = f"step, {depth} layers of {width}"
         plain, loop, ours = (Step(width, depth, batch, how) for how in ("none", "loop", "ours"))
         seconds = medians([plain, loop, ours], rounds=301 if width < 1000 else 61)
         yield Figure(
-            f"{name}: what penalties add / the loop adds", seconds[2] - seconds[0], seconds[1] - seconds[0], 0.45
+            f"{name}: what penalties add / the loop adds", seconds[2] - seconds[0], seconds[1] - seconds[0], most
         )
         yield Figure(f"{name} / without penalties", seconds[2], seconds[0], 1.25)
 
@@ -154,7 +225,7 @@ class KerasStep:
 
 
 def steps_against_keras() -> Iterator[Figure]:
-    for width, depth, batch in STEPS:
+    for width, depth, batch, _ in STEPS:
         ours = Step(width, depth, batch, "ours")
         regularizers = {
             "kernel_regularizer": keras.regularizers.L2(1e-4),
@@ -166,50 +237,62 @@ def steps_against_keras() -> Iterator[Figure]:
         yield Figure(f"step, {depth} layers of {width} / Keras", own, other, 0.5 if width == 64 else 0.8)
 
 
+class LstmStep:
+    """A training step of an LSTM, whose kernel, recurrent kernel and bias have L2, or none has."""
+
+    def __init__(self, units: int, features: int, steps: int, batch: int, *, is_penalized: bool) -> None:
+        torch.manual_seed(0)
+        names = ("kernel_regularizer", "recurrent_regularizer", "bias_regularizer") if is_penalized else ()
+        fields = "".join(f", {name}: {{l2: 1e-4}}" for name in names)
+        text = f"inputs: {{x: {{shape: [{steps}, {features}]}}}}\nlayers:\n  - LSTM: {{units: {units}{fields}}}\n"
+        self.model = regspec.build(regspec.loads(f"regspec: 1\n{text}"))
+        self.is_penalized = is_penalized
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-3)
+        self.x, self.y = torch.randn(batch, steps, features), torch.randn(batch, units)
+
+    def __call__(self) -> None:
+        self.optimizer.zero_grad()
+        loss = (self.model(self.x) - self.y).square().mean()
+        if self.is_penalized:
+            loss = loss + self.model.regularization_loss()
+        loss.backward()
+        self.optimizer.step()
+
+
 def lstm_against_keras(units: int = 64, features: int = 32, steps: int = 50, batch: int = 32) -> Figure:
-    """A training step of an LSTM with L2 on kernel, recurrent kernel and bias."""
-    torch.manual_seed(0)
-    text = f"""
-    regspec: 1
-    inputs: {{x: {{shape: [{steps}, {features}]}}}}
-    layers:
-      - LSTM: {{units: {units}, kernel_regularizer: {{l2: 1e-4}}, recurrent_regularizer: {{l2: 1e-4}},
-                bias_regularizer: {{l2: 1e-4}}}}
-    """
-    model = regspec.build(regspec.loads(text))
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
-    x, y = torch.randn(batch, steps, features), torch.randn(batch, units)
-
-    def ours() -> None:
-        optimizer.zero_grad()
-        ((model(x) - y).square().mean() + model.regularization_loss()).backward()
-        optimizer.step()
-
+    ours = LstmStep(units, features, steps, batch, is_penalized=True)
     l2 = keras.regularizers.L2(1e-4)
     layer = keras.layers.LSTM(units, kernel_regularizer=l2, recurrent_regularizer=l2, bias_regularizer=l2)
-    theirs = KerasStep(keras.Sequential([keras.Input((steps, features)), layer]), x, y)
+    theirs = KerasStep(keras.Sequential([keras.Input((steps, features)), layer]), ours.x, ours.y)
     own, other = medians([ours, theirs], rounds=31)
     return Figure(f"step, LSTM of {units} units, {steps} steps / Keras", own, other, 0.3)
+
+
+def lstm_against_none(units: int = 80, features: int = 32, steps: int = 50, batch: int = 32) -> Figure:
+    ours, plain = (LstmStep(units, features, steps, batch, is_penalized=each) for each in (True, False))
+    own, other = medians([ours, plain], rounds=101)
+    return Figure(f"step, LSTM of {units} units, {steps} steps, three L2 / without penalties", own, other, 1.05)
 
 
 # -- memory ------------------------------------------------------------------------------------------------------------
 
 
-def memory() -> Figure:
-    """The peak of a step with L2 on the kernels, against one without, in bytes: weights and what a step allocates."""
+def memory(regularizer: str, most: float) -> Figure:
+    """The peak of a step with penalties, against one without, in bytes: weights and what a step allocates."""
     peaks = []
-    for regularizer in (", kernel_regularizer: {l2: 1e-4}", ""):
-        layer = f"  - Dense: {{units: 1024, activation: relu{regularizer}}}\n"
+    for fields in (f", {regularizer}", ""):
+        layer = f"  - Dense: {{units: 1024, activation: relu{fields}}}\n"
         model = regspec.build(regspec.loads(f"regspec: 1\ninputs: {{x: {{shape: [1024]}}}}\nlayers:\n{layer * 6}"))
         optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
-        x = torch.randn(64, 1024)
-        for _ in range(2):
-            optimizer.zero_grad()
-            with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as events:
-                (model(x).square().mean() + model.regularization_loss()).backward()
+        x = torch.randn(1024, 1024)
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as events:
+            for _ in range(2):  # what the first has kept is let go in the second
+                optimizer.zero_grad()
+                (model(x).square().mean() + regspec.regularization_loss(model)).backward()
                 optimizer.step()
         peaks.append(sum(each.nbytes for each in model.parameters()) + _peak(events))
-    return Figure("memory of a step, 6 layers of 1024 with L2 / without", *peaks, 1.02, "MB")
+    name = f"memory of a step, 6 layers of 1024 with {regularizer} / without"
+    return Figure(name, *peaks, most, "MB")
 
 
 def _peak(events: Any) -> int:

@@ -26,6 +26,9 @@ from keras import backend, constraints, layers, models, regularizers  # noqa: E4
 HERE = Path(__file__).parent
 VERSION = tuple(int(part) for part in keras.__version__.split("."))
 MODELS: dict[str, Callable[[], Any]] = {}
+LOST = ("gone",)  # models of which this Keras can't read its own file: it does not write shared axes
+if not hasattr(backend, "constant"):  # of Keras 1
+    backend.constant = backend.variable
 
 
 def model(*versions: str) -> Callable[[Callable[[], Any]], Callable[[], Any]]:
@@ -188,6 +191,41 @@ def graph() -> Any:  # noqa: F811
 
 
 @model("1.2.2")
+def gone() -> Any:
+    """Layers that Keras 2 does not have, and axes that share numbers, which the file does not say."""
+    image, vector = layers.Input((5, 4, 3), name="image"), layers.Input((6,), name="vector")
+    advanced, penalty = layers.advanced_activations, regularizers.l2(0.1)
+    y = layers.Deconvolution2D(3, 3, 2, output_shape=(3, 10, 8, 3), border_mode="same", subsample=(2, 2))(image)
+    y = advanced.SReLU(shared_axes=[1, 2])(y)
+    y = layers.Deconvolution2D(
+        2, 4, 3, output_shape=(3, 33, 18, 2), subsample=(3, 2), W_regularizer=penalty, bias=False, activation="tanh"
+    )(y)
+    y = advanced.PReLU(shared_axes=[2])(layers.MaxPooling2D((8, 6))(y))
+    y = layers.Deconvolution2D(2, 3, 2, output_shape=(3, 7, 5, 2), border_mode="same", subsample=(2, 2))(y)
+    y = layers.TimeDistributedDense(3, W_regularizer=penalty)(layers.Reshape((7, 10))(advanced.ParametricSoftplus()(y)))
+    x = layers.Highway(activation="tanh", activity_regularizer=regularizers.activity_l1(0.1))(vector)
+    x = layers.MaxoutDense(4, 3, b_regularizer=penalty)(advanced.SReLU()(x))
+    x = layers.ActivityRegularization(0.1, 0.2)(x)
+    y = layers.Dense(4)(layers.Flatten()(advanced.ParametricSoftplus(0.3, 2.0, shared_axes=[1])(y)))
+    cosine = layers.Reshape((1,))(layers.merge([x, y], mode="cos", dot_axes=1))
+    return models.Model([image, vector], [layers.merge([cosine, y], mode="concat"), x])
+
+
+@model("1.2.2")
+def merged_models() -> Any:
+    """A Sequential that begins with a Merge of graphs and a sequence, and one that begins with a model."""
+    a, b, c = (layers.Input((5,), name=name) for name in "abc")
+    two = models.Model([a, b], layers.merge([layers.Dense(4)(a), layers.Dense(4, activation="tanh")(b)], mode="sum"))
+    one = models.Sequential()
+    one.add(models.Model(c, layers.Dense(3)(c)))
+    one.add(layers.Dense(4))
+    made = models.Sequential()
+    made.add(layers.Merge([two, one], mode="mul"))
+    made.add(layers.Dense(2))
+    return made
+
+
+@model("1.2.2")
 def branches() -> Any:
     """A Sequential that begins with a Merge of others."""
     left, right = models.Sequential(), models.Sequential()
@@ -268,10 +306,12 @@ def main() -> None:
             made.build()
         fill(made, 1)
         made.save(str(folder / f"{name}.h5"))
-        loaded = models.model_from_json(made.to_json())  # as it would be loaded: this Keras can't read with a new h5py
-        if not loaded.built:
-            loaded.build()
-        loaded.set_weights(made.get_weights())
+        loaded = made
+        if name not in LOST:  # as it would be loaded: this Keras can't read with a new h5py
+            loaded = models.model_from_json(made.to_json())
+            if not loaded.built:
+                loaded.build()
+            loaded.set_weights(made.get_weights())
         found = measured(loaded, name == "images")
         np.savez_compressed(folder / f"{name}.npz", **found)
         print(name, found["penalty"], found["norm"])

@@ -218,6 +218,10 @@ def _activations() -> list[Row]:
         row("Softmax", (4, 7, 5), axis=[1, 3]),
         row("PReLU", (7, 5)),
         row("PReLU", (4, 7, 5), shared_axes=[1, 2]),
+        Row("SReLU", {}, ((7, 5),), has_reference=False),
+        Row("SReLU", {"shared_axes": [1, 2]}, ((4, 7, 5),), has_reference=False),
+        Row("ParametricSoftplus", {}, ((7, 5),), has_reference=False),
+        Row("ParametricSoftplus", {"shared_axes": [1, 2]}, ((4, 7, 5),), has_reference=False),
     ]
 
 

@@ -176,6 +176,28 @@ def jump_relu(row: Row, model: Any, x: Tensor) -> Tensor:
     return output
 
 
+def in_order(row: Row, weight: Tensor) -> Tensor:
+    """A weight of the shape of an example, some of whose axes are one, with channels last."""
+    sizes = [1 if axis in row.fields.get("shared_axes", ()) else size for axis, size in enumerate(row.shapes[0], 1)]
+    return weight if [*weight.shape] == sizes else weight.movedim(0, -1)
+
+
+@formula("SReLU")
+def s_relu(row: Row, model: Any, x: Tensor) -> Tensor:
+    """By cases, of the layer's docstring in Keras 1.2."""
+    names = ("t_left", "a_left", "t_right", "a_right")
+    left, below, width, above = (in_order(row, getattr(model.layer, name)) for name in names)
+    right = left + width.abs()
+    upper = torch.where(x >= right, right + above * (x - right), x)
+    return torch.where(x <= left, left + below * (x - left), upper)
+
+
+@formula("ParametricSoftplus")
+def parametric_softplus(row: Row, model: Any, x: Tensor) -> Tensor:
+    alpha, beta = in_order(row, model.layer.alpha), in_order(row, model.layer.beta)
+    return alpha * torch.log(1 + torch.exp(beta * x))
+
+
 @formula("AutoContrast")
 def auto_contrast(row: Row, model: Any, x: Tensor) -> Tensor:
     """Keras's own layer, which takes the wrong axes of images with channels first alone."""

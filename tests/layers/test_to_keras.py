@@ -1,4 +1,4 @@
-"""A row of each kind as a file of Keras: loaded there it gives the same, and ported again it is the same spec."""
+"""A row of each kind as a file of Keras: there it gives and learns the same, and ported again it is the same spec."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import torch
 
 import regspec
 from regspec.graph.loading import graph_of
+from regspec.keras.arrays.matching import arrays_in
 from regspec.layers import KINDS
+from regspec.targets.torch.program import program_of
 
 from . import reference
 from .operating import is_operation
@@ -75,6 +77,22 @@ def said(spec: regspec.ModelSpec) -> list[Any]:
     return [layers, [x.source for node in graph.nodes for x in node.inputs], [x.source for x in graph.outputs]]
 
 
+def gradients(weights: list[torch.Tensor], outputs: list[torch.Tensor], penalty: torch.Tensor) -> list[torch.Tensor]:
+    """Those of the outputs' mean squares and a penalty."""
+    total = sum((x.float().square().mean() for x in outputs if x.is_floating_point()), penalty)
+    found = torch.autograd.grad(total, weights, allow_unused=True)
+    return [torch.zeros_like(weight) if each is None else each for weight, each in zip(weights, found, strict=True)]
+
+
+def in_keras(spec: regspec.ModelSpec, model: Any, values: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+    """Values of the parameters that are trained, as those of Keras's weights, in Keras's order."""
+    graph = graph_of(spec)
+    state = {name: torch.zeros_like(each) for name, each in model.state_dict().items()} | values
+    arrays = arrays_in(program_of(graph), {name: each.numpy() for name, each in state.items()})
+    ((name, weights),) = ((node.name, node.resolved.weights) for node in graph.layers())
+    return [torch.as_tensor(arrays[name, each.name]) for each in weights if each.trainable and not each.frozen]
+
+
 @pytest.mark.parametrize("index", [pytest.param(index, id=ROWS[index].id) for index in chosen()])
 def test_rows(index: int, tmp_path: Path) -> None:
     row, path = ROWS[index], tmp_path / "row.keras"
@@ -85,11 +103,19 @@ def test_rows(index: int, tmp_path: Path) -> None:
     inputs = [torch.as_tensor(x) for x in reference.inputs_of(row, index)]
     loaded = keras.models.load_model(path)
     got = keras.tree.flatten(loaded(inputs if len(inputs) > 1 else inputs[0], training=False))
-    for ours, theirs in zip(outputs_of(model(*inputs)), got, strict=True):
+    wanted = outputs_of(model(*inputs))
+    for ours, theirs in zip(wanted, got, strict=True):
         torch.testing.assert_close(theirs.to(ours.dtype), ours, rtol=1e-4, atol=1e-5, equal_nan=True)
-    lost = sum(loaded.losses, torch.zeros(()))
-    torch.testing.assert_close(lost.float(), regspec.regularization_loss(model).float(), rtol=1e-4, atol=1e-5)
+    lost, ours_lost = sum(loaded.losses, torch.zeros(())), regspec.regularization_loss(model)
+    torch.testing.assert_close(lost.float(), ours_lost.float(), rtol=1e-4, atol=1e-5)
+    weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    if weights:
+        found = gradients([each.value for each in loaded.trainable_variables], got, lost)
+        own = dict(zip(weights, gradients([*weights.values()], wanted, ours_lost), strict=True))
+        torch.testing.assert_close(found, in_keras(spec, model, own), rtol=1e-3, atol=1e-4, check_dtype=False)
     port = regspec.port(path)
+    regspec.to_keras(port, tmp_path / "again.keras")
+    assert regspec.port(tmp_path / "again.keras").text == port.text
     torch.testing.assert_close(port.build().state_dict(), model.state_dict(), rtol=0, atol=0, equal_nan=True)
     if not is_apart(row) and not (
         row.kind in ONLY_LAST_AXES and row.fields.get("axis") in (1, 2)

@@ -22,7 +22,7 @@ from .specs import built, outputs_of, spec_of
 SIZED = (
     *("BatchNormalization", "CenterCrop", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "EinsumDense"),
     *("GroupNormalization", "LayerNormalization", "LocallyConnected1D", "LocallyConnected2D", "Normalization", "PReLU"),
-    "RMSNormalization",
+    *("RMSNormalization", "SReLU", "ParametricSoftplus"),
 )
 
 

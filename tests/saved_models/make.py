@@ -48,6 +48,26 @@ def other(function):
     return function
 
 
+def cudnn(path):
+    """Layers that run on a GPU alone, in every form; what they compute is that of the layers that an .h5 names."""
+    cells = tf.compat.v1.keras.layers
+    penalties = {"kernel_regularizer": "l1", "recurrent_regularizer": "l2"}
+    x = keras.Input((5, 3))
+    y = layers.Bidirectional(cells.CuDNNGRU(2, return_sequences=True, name="second", **penalties), name="both")(x)
+    inner = sequential(cells.CuDNNLSTM(3, input_shape=(5, 4), return_sequences=True, **penalties))
+    y = cells.CuDNNLSTM(4, name="third", bias_regularizer="l2")(inner(cells.CuDNNGRU(4, return_sequences=True)(y)))
+    made = keras.Model(x, layers.Dense(2)(layers.Bidirectional(cells.CuDNNLSTM(2), merge_mode="sum")(y[:, None])))
+    fill(made, 1)
+    made.save(path, save_format="tf", save_traces=False)
+    made.save(str(FOLDER / "cudnn.h5"))
+    if VERSION >= (2, 15):
+        made.save(str(FOLDER / "cudnn.keras"))
+
+
+if VERSION[:1] == (2,) and (2, 4) <= VERSION <= (2, 15):  # with cells that read a file anew
+    OTHERS["cudnn"] = cudnn
+
+
 # -- models ------------------------------------------------------------------------------------------------------------
 
 

@@ -76,6 +76,11 @@ class ArrayFile:
             return "layer_names" in self.root.attrs or "layer_names0" in self.root.attrs
 
     @property
+    def is_of_windows(self) -> bool:
+        """Whether groups are named by whole paths, as Windows writes them."""
+        return bool(self._joined)
+
+    @property
     def container(self) -> str:
         """The name of the group in which this file has the groups of a model's layers."""
         return next((name for name in CONTAINERS if self.has(name)), CONTAINERS[-1])
@@ -153,13 +158,6 @@ class ArrayFile:
         with damaged(self.path):
             for _, dataset in self._datasets(self.file, ""):
                 self._check(dataset)
-
-    def saved(self, path: Path) -> Path:
-        """The path, to which the whole file is written."""
-        with damaged(self.path), h5py.File(path, "w") as file:
-            for name in self.file:
-                self.file.copy(name, file)
-        return path
 
     def _weights(self) -> Iterator[h5py.Dataset]:
         """All that may be weights of layers: not the optimizer's state."""

@@ -13,6 +13,7 @@ from regspec.keras.arrays.groups import NO_WEIGHTS, groups_of
 from regspec.keras.arrays.quantized import dequantized, is_quantized
 from regspec.keras.configs.models import MODELS, Model, name_of
 from regspec.keras.configs.replacing import own_parameters
+from regspec.layers.arrays import to_array, to_parameters
 from regspec.layers.layer import Weight
 from regspec.targets.torch.program import Program, block_of
 from regspec.targets.torch.steps import Step
@@ -35,7 +36,7 @@ Arrays: TypeAlias = "Mapping[WeightPath, NDArray[np.generic]]"
 def parameters_of(program: Program, found: Arrays) -> dict[str, NDArray[np.generic]]:
     """Torch's parameters by their paths in the compiled model, from Keras's arrays by the ways to the weights."""
     parameters: dict[str, NDArray[np.generic]] = {}
-    for step, within, prefix in _steps_in(program):
+    for step, within, prefix in steps_in(program):
         resolved = step.lowered.resolved
         if resolved is not None and resolved.layer.is_opaque:  # whose parameters only its module knows
             own = {path[-1]: array for path, array in found.items() if path[:-1] == (*within, step.name)}
@@ -51,7 +52,7 @@ def parameters_of(program: Program, found: Arrays) -> dict[str, NDArray[np.gener
     return parameters
 
 
-def _steps_in(program: Program) -> Iterator[tuple[Step, WeightPath, str]]:
+def steps_in(program: Program) -> Iterator[tuple[Step, WeightPath, str]]:
     """The steps that declare modules, also in blocks: each with the blocks that it is in, and its path's beginning."""
     waiting: list[tuple[Program, WeightPath, str]] = [(program, (), "")]
     while waiting:
@@ -63,23 +64,6 @@ def _steps_in(program: Program) -> Iterator[tuple[Step, WeightPath, str]]:
                 waiting.append((block, (*within, step.name), f"{prefix}{step.attributes['']}."))
 
 
-def to_parameters(weight: Weight, array: NDArray[np.generic]) -> dict[str, NDArray[np.generic]]:
-    """The parameters of a weight by their names in its module, from Keras's array.
-
-    Raises:
-        ValueError: where the array has another shape than the weight.
-    """
-    if array.shape != weight.shape:
-        raise ValueError(f"{weight.name} has the shape {weight.shape}, but the array {array.shape}")
-    if weight.chunks is not None:
-        gates = array.reshape(*array.shape[:-1], len(weight.chunks), -1)
-        array = gates[..., list(weight.chunks), :].reshape(array.shape)
-    moved = weight.pattern.to_torch(array)
-    if len(weight.parameters) == 1:
-        return {weight.parameters[0]: moved}
-    return dict(zip(weight.parameters, moved, strict=True))
-
-
 def arrays_in(program: Program, state: Mapping[str, NDArray[np.generic]]) -> dict[WeightPath, NDArray[np.generic]]:
     """Keras's arrays by the ways to the weights, from torch's parameters by their paths: `parameters_of` undone.
 
@@ -88,7 +72,7 @@ def arrays_in(program: Program, state: Mapping[str, NDArray[np.generic]]) -> dic
     """
     found: dict[WeightPath, NDArray[np.generic]] = {}
     problems = Problems()
-    for step, within, prefix in _steps_in(program):
+    for step, within, prefix in steps_in(program):
         for weight in step.lowered.weights:
             module = f"{prefix}{step.attributes[weight.module]}"
             own = [state[f"{module}.{key}" if key else module] for key in weight.parameters]
@@ -103,18 +87,6 @@ def arrays_in(program: Program, state: Mapping[str, NDArray[np.generic]]) -> dic
     if problems:
         raise RegspecError(problems)
     return found
-
-
-def to_array(weight: Weight, parameters: Sequence[NDArray[np.generic]]) -> NDArray[np.generic]:
-    """Keras's array of a weight, from its parameters in its module: `to_parameters` undone."""
-    import numpy as np
-
-    assert weight.shape is not None  # only the user's own modules have such weights
-    array = weight.pattern.to_keras(parameters[0] if len(parameters) == 1 else np.stack(parameters), weight.shape)
-    if weight.chunks is not None:
-        gates = array.reshape(*array.shape[:-1], len(weight.chunks), -1)
-        array = gates[..., np.argsort(weight.chunks), :].reshape(array.shape)
-    return array
 
 
 def arrays_of(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from regspec.keras.configs.replacing import Replacement, Replacements
@@ -29,7 +29,13 @@ class Notes:
 
     def replacement(self, item: Mapping[str, Any], replacements: Replacements) -> str | None:
         """The kind of the user's that stands in for a layer, if any, which is remembered."""
-        found = replacements.find(item)
+        return self._remembered(replacements.find(item))
+
+    def chosen(self, names: Sequence[str], sort: str, replacements: Replacements) -> str | None:
+        """The member of a family that stands in for a value of these names, if any, which is remembered."""
+        return self._remembered(replacements.find_value(names, sort))
+
+    def _remembered(self, found: Replacement | None) -> str | None:
         if found is None:
             return None
         self._replacements[found] = None

@@ -1,18 +1,20 @@
-"""Layers that a torch module of the user's stands in for: which, with what arguments, and with which of the arrays.
+"""What objects of the user's stand in for: layers, with which of the arrays, and regularizers and the like.
 
-The user names the module, by a class or by `package.module:Class`; a file never does. It becomes a kind as by
-`regspec.register_layer`, so that the spec can be loaded again.
+The user names the object, or says `package.module:name`; a file never does. A torch module becomes a kind as by
+`regspec.register_layer`, and a function as by `regspec.register_regularizer` and the like, so that the spec can be
+loaded again.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from regspec.keras.arrays.files import ArrayFile
 from regspec.language.registration import code_of_the_user
+from regspec.language.sorts import member_of
 from regspec.layers.kinds import BUILT_IN, KINDS
 from regspec.layers.layer import Layer
 from regspec.layers.registration import Registered, registered_as
@@ -29,23 +31,22 @@ NO_STATE = ("num_batches_tracked",)  # what torch keeps, and Keras does not
 
 @dataclass(frozen=True)
 class Replacement:
-    """A kind of the user's that stands in for layers."""
+    """A kind of the user's that stands in for layers, or a member of a family for values."""
 
-    kind: str
+    kind: str  # or the member's name
     imported: str  # what `--import` takes, to load the spec again
-    name: str  # of the layer or the class for which the user has named it, or under whose name it is registered
+    name: str  # that the user has given for what it stands in for, or under which it is registered
 
 
 @dataclass(frozen=True)
 class Replacements:
-    """Kinds of the user's, by the names of layers or of classes that they stand in for."""
+    """Objects of the user's, or ``package.module:name``, by what they stand in for.
 
-    by_name: Mapping[str, Replacement] = field(default_factory=dict)
+    That is the name of a layer or of a class; of another value in a file the name of its class or function, or its
+    place, ``layer.field``.
+    """
 
-    @classmethod
-    def of(cls, targets: Mapping[str, str | type[Any]]) -> Replacements:
-        """The replacements for layers of these names: classes, or ``package.module:Class``. Raises `RegspecError`."""
-        return cls({name: Replacement(*registered_as(target), name=name) for name, target in targets.items()})
+    targets: Mapping[str, str | Callable[..., Any]] = field(default_factory=dict)
 
     def find(self, item: Mapping[str, Any]) -> Replacement | None:
         """What stands in for a layer: by its name, by its class, or registered under its class's name."""
@@ -54,24 +55,43 @@ class Replacements:
         stored = str(item.get("class_name"))
         class_name = stored.rpartition(">")[2]  # of a class that was registered with Keras, in an .h5 file
         for name in (own, item.get("registered_name"), stored, class_name):
-            if isinstance(name, str) and name in self.by_name:
-                return self.by_name[name]
+            if isinstance(name, str) and name in self.targets:
+                return Replacement(*registered_as(self.targets[name]), name=name)
         kind = KINDS.get(class_name)
         if kind is None or class_name in BUILT_IN:
             return None
         module = kind.module_import.module if issubclass(kind, Registered) else kind.__module__
         return Replacement(class_name, module, class_name)
 
-    def imports(self, used: Collection[Replacement]) -> tuple[str, ...]:
-        """What `--import` takes for all that the user has named, and for those that layers have besides."""
-        return tuple(dict.fromkeys(each.imported for each in (*self.by_name.values(), *used)))
+    def find_value(self, names: Sequence[str], sort: str) -> Replacement | None:
+        """What stands in for a regularizer or the like, by one of its names."""
+        name = next((name for name in names if name in self.targets), None)
+        return None if name is None else Replacement(*member_of(sort, self.targets[name]), name=name)
 
     def problems(self, layers: Sequence[Mapping[str, Any]], used: Collection[Replacement]) -> Iterator[Problem]:
-        """The replacements whose names fit no layer of the model; ``used`` are the others."""
+        """The replacements whose names fit nothing in the model; ``used`` are the others."""
         known = {str(name) for layer in layers for name in (layer["class_name"], layer["config"].get("name")) if name}
-        for name in (name for name, each in self.by_name.items() if each not in used):
-            what = f"'{name}' is to be replaced, but no layer has that name, and none that class"
-            yield Problem(what, did_you_mean(name, known) or f"the model has {', '.join(sorted(known)[:20])}")
+        fitting = {each.name for each in used}
+        for name in (name for name in self.targets if name not in fitting):
+            what = (
+                f"'{name}' is to be replaced, but no layer has that name, nor has any class or function of the user's"
+            )
+            places = _places(layers)
+            if (place := next((place for place, each in places.items() if each == name), None)) is not None:
+                yield Problem(what, f"one of Keras's own is replaced at its place: --replace '{place}=module:function'")
+                continue
+            near = did_you_mean(name, {*known, *places, *places.values()})
+            yield Problem(what, near or f"the model has {', '.join(sorted(known)[:20])}")
+
+
+def _places(layers: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The places of other values than layers, with the names of their classes."""
+    return {
+        f"{layer['config'].get('name')}.{key}": str(value["class_name"])
+        for layer in layers
+        for key, value in layer["config"].items()
+        if isinstance(value, dict) and "class_name" in value
+    }
 
 
 # -- arrays ------------------------------------------------------------------------------------------------------------

@@ -7,25 +7,16 @@ ever imported.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from regspec.keras.configs.bytecode import described
-from regspec.language.activations import ACTIVATIONS
-from regspec.language.constraints import CONSTRAINTS
 from regspec.language.fields import snake_case
-from regspec.language.forms import Family
-from regspec.language.initializers import INITIALIZERS
-from regspec.language.regularizers import REGULARIZERS
+from regspec.language.forms import Named
+from regspec.language.sorts import FAMILIES
 
 Item = dict[str, Any]  # a layer, a model or the like in a file: class_name, config, and what else Keras says of it
 
-FAMILIES: dict[str, Family[Any]] = {
-    "regularizer": REGULARIZERS,
-    "constraint": CONSTRAINTS,
-    "initializer": INITIALIZERS,
-    "activation": ACTIVATIONS,
-}
 # Layers that a file may have in place of an activation function: the function, its arguments by those of the layer
 # where the names differ, and arguments that the layer does not have.
 LAYERS: dict[str, tuple[str, dict[str, str], dict[str, Any]]] = {
@@ -62,23 +53,35 @@ def is_foreign(item: Mapping[str, Any]) -> bool:
     return registered is not None and registered != "function"
 
 
-def spec_form(value: Any, sort: str, generation: int = 3) -> Any:
+Choosing = Callable[[Sequence[str]], "str | None"]  # gives what the user has put in the place of a thing of these names
+
+
+def spec_form(
+    value: Any, sort: str, generation: int = 3, *, place: str | None = None, choose: Choosing | None = None
+) -> Any:
     """A thing of a family as a spec writes it: its name, or ``{name: arguments}``; None for none.
 
-    ``generation`` is that of the Keras that wrote it.
+    Args:
+        value: as Keras has serialized it.
+        sort: of `FAMILIES`.
+        generation: that of the Keras that wrote it.
+        place: where it stands, ``layer.field``.
+        choose: gives the member that the user has put in its place, by its place and its names.
 
     Raises:
         UnportedError: where the family has no such member.
     """
     if value is None:
         return None
+    if (own := _chosen(value, sort, place, choose)) is not None:
+        return _of_the_user(own, value, sort)
     is_text = isinstance(value, str)
     if isinstance(value, str):
         name, config = value, dict[str, Any]()
     elif isinstance(value, dict) and isinstance(value.get("class_name"), str):
         name, config = value["class_name"], value.get("config") or {}
         if name == "__lambda__":
-            raise UnportedError(f"the {sort} is a lambda: {described(config)}")
+            raise UnportedError(f"the {sort} is a lambda: {described(config)}", replacing(sort, place or "LAYER.FIELD"))
         if name == "function":  # an activation function of its own
             name, config = config if isinstance(config, str) else "", {}
             if ">" in name:  # a function that was registered with Keras
@@ -89,36 +92,86 @@ def spec_form(value: Any, sort: str, generation: int = 3) -> Any:
     if sort == "activation" and isinstance(config, dict) and "trainable" in config:  # a layer in a function's place
         name, config = _function_of(name, config)
         if name in HOLDERS_OF_FUNCTIONS:
-            return spec_form(config.get("activation"), sort, generation)
-    family = FAMILIES[sort]
-    member = family.get(name) or family.get(snake_case(name).removesuffix(f"_{sort}"))
+            return spec_form(config.get("activation"), sort, generation, place=place, choose=choose)
+    member = _member(name, sort)
     if not is_text and is_foreign(value) and not (member is not None and member.is_registered):
         what = f"the {sort} '{name}', which is none of Keras's own ({value.get('registered_name')})"
-        raise UnportedError(what, registering(sort, name))
+        raise UnportedError(what, replacing(sort, name))
     if sort == "regularizer" and name in NORMS:
         return _norms(name, config, is_text, generation)
     if member is None:
-        raise UnportedError(f"the {sort} '{name}'", registering(sort, name))
+        raise UnportedError(f"the {sort} '{name}'", replacing(sort, name))
     if not isinstance(config, dict):
         raise UnportedError(f"the {sort} '{name}' with {str(config)[:80]}")
+    return _written(member, config, f"the {sort} '{name}'")
+
+
+def _member(name: str, sort: str) -> type[Named] | None:
+    """The member of a family that a name in a file is."""
+    family = FAMILIES[sort]
+    member: type[Named] | None = family.get(name) or family.get(snake_case(name).removesuffix(f"_{sort}"))
+    return member
+
+
+def _chosen(value: Any, sort: str, place: str | None, choose: Choosing | None) -> str | None:
+    """The member that the user has put in the place of a value: by that place, or by what is none of Keras's own."""
+    if choose is None:
+        return None
+    names = [] if place is None else [place]
+    if isinstance(value, dict):
+        own = value.get("config") if value.get("class_name") == "function" else value.get("class_name")
+        said = [each for each in (value.get("registered_name"), own) if isinstance(each, str)]
+        is_keras = not is_foreign(value) and all(_is_known(each, sort) for each in said)
+    else:
+        said = [value] if isinstance(value, str) else []
+        is_keras = all(_is_known(each, sort) for each in said)
+    if not is_keras:
+        names += [name for each in said for name in (each, each.rpartition(">")[2])]
+    return choose(names)
+
+
+def _is_known(name: str, sort: str) -> bool:
+    """Whether a name in a file means something of Keras's own."""
+    return name in (*NORMS, *LAYERS, *HOLDERS_OF_FUNCTIONS, "function") or _member(name, sort) is not None
+
+
+def _of_the_user(name: str, value: Any, sort: str) -> Any:
+    """What stands in for a value: a member of the family, with what the value's config says."""
+    member = FAMILIES[sort].members[name]
+    config = value.get("config") if isinstance(value, dict) and value.get("class_name") != "__lambda__" else None
+    fields = _written(member, config if isinstance(config, dict) else {}, f"'{name}' in the place of the {sort}")
+    given = fields[name] if isinstance(fields, dict) else {}
+    missing = [field for field, own in member.model_fields.items() if own.is_required() and field not in given]
+    if missing:
+        raise UnportedError(f"'{name}' in the place of the {sort} needs {' and '.join(missing)}, which the file lacks")
+    return fields
+
+
+def _written(member: type[Named], config: Mapping[str, Any], what: str) -> Any:
+    """A member of a family as a spec writes it, with the arguments that differ from their defaults."""
     fields = {field: shortened(each) for field, each in config.items() if field not in NOT_FIELDS}
     for field, each in [*fields.items()]:
         if field not in member.model_fields:
             if each is not None:
-                raise UnportedError(f"the {sort} '{name}' with {field} = {str(each)[:80]}")
+                raise UnportedError(f"{what} with {field} = {str(each)[:80]}")
             del fields[field]
         elif isinstance(each, dict):
-            raise UnportedError(f"the {sort} '{name}' with {field} = {str(each)[:80]}")
-        elif each == member.model_fields[field].default:
+            raise UnportedError(f"{what} with {field} = {str(each)[:80]}")
+        elif each == (default := member.model_fields[field].default) or (each,) == default or each == [*_each(default)]:
             del fields[field]
     return {member.name: fields} if fields else member.name
 
 
-def registering(sort: str, name: str) -> str | None:
-    """How a thing of a family becomes known that is the user's own; None where none can."""
-    if sort == "initializer" or not name.isidentifier():
-        return None
-    return f"write it in torch, with @regspec.register_{sort}(name='{snake_case(name)}'), and give --import its module"
+def _each(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else ()
+
+
+def replacing(sort: str, name: str) -> str:
+    """How a thing of a family becomes known that is the user's own: by what it is called, or by its place."""
+    way = f"write it in torch, and give --replace '{name}=package.module:function'"
+    if not name.isidentifier():
+        return way
+    return f"{way}; or write @regspec.register_{sort}(name='{snake_case(name)}') above it, and give --import its module"
 
 
 def _function_of(name: str, config: dict[str, Any]) -> tuple[str, dict[str, Any]]:

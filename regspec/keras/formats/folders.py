@@ -1,7 +1,14 @@
-"""Files in the folder of a model, which may hold anything: plain ones are read, and no link leads out of it."""
+"""Files in the folder of a model, which may hold anything: plain ones are read, and no link leads out of it.
+
+What a file holds becomes numbers, which their user may publish as weights. So a link in a folder from elsewhere must
+not reach the user's other files: it is followed within the folder, and from a snapshot in a cache of Hugging Face into
+the cache of the same model, where its files lie.
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from regspec.text.problems import Problem, RegspecError
@@ -13,11 +20,18 @@ def file_in(folder: Path, name: str, place: str | None = None) -> Path | None:
     """A file in a folder by its path there, ``variables/variables.index``; None where no plain file is.
 
     Raises:
-        RegspecError: where a link is on the way, which is not followed; ``place`` is what the message calls the folder.
+        RegspecError: where a link leads out of the folder; ``place`` is what the message calls the folder.
     """
-    path = folder
-    for part in name.split("/"):
-        path /= part
-        if path.is_symlink():
-            raise RegspecError(Problem(f"'{name}' is a link, which is not followed", COPY, place or str(folder)))
+    own, path = Path(os.path.realpath(folder)), folder / name
+    target = Path(os.path.realpath(path))  # what all links on the way lead to; of a circle a link in it
+    if not any(target.is_relative_to(root) for root in (own, *_caches(own))):
+        what = f"'{name}' is a link out of its folder, which is not followed"
+        raise RegspecError(Problem(what, COPY, place or str(folder)))
     return path if path.is_file() else None
+
+
+def _caches(folder: Path) -> Iterator[Path]:
+    """Where the files of a snapshot lie, ``models--NAME/blobs`` of ``models--NAME/snapshots/REVISION``."""
+    for each in (folder, *folder.parents):
+        if each.parent.name == "snapshots" and each.parent.parent.name.startswith("models--"):
+            yield each.parent.parent / "blobs"

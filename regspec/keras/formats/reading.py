@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from regspec.keras.arrays.files import ArrayFile
-from regspec.keras.formats import hdf5
+from regspec.keras.formats import hdf5, zipped
 from regspec.keras.formats.archive import Archive
 from regspec.keras.formats.envelopes import check
 from regspec.keras.formats.recognition import form_of, has_weights
@@ -32,7 +33,18 @@ def read(path: Path, weights: Path | None = None) -> Archive:
             raise RegspecError(Problem(f"is {form.words}", hint, str(path)))
         archive = form.read(path, has_others=weights is not None)
     check(archive)
+    archive = replace(archive, config=_with_flags(archive.config))
     return archive if weights is None else replace(archive, arrays=_arrays(weights))
+
+
+def _with_flags(value: Any) -> Any:
+    """A config that says true or false of what is trained, where it may have a number: ``layer.trainable = 0``."""
+    if isinstance(value, list):
+        return [_with_flags(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    flags = {"trainable": bool(value["trainable"])} if isinstance(value.get("trainable"), (int, float)) else {}
+    return {**{key: _with_flags(each) for key, each in value.items()}, **flags}
 
 
 def _config_beside(weights: Path) -> Path | None:
@@ -54,13 +66,14 @@ def _command(config: Path, weights: Path) -> str:
 
 
 def _arrays(path: Path) -> ArrayFile:
-    """The arrays of a file of weights, or of a whole model in HDF5."""
+    """The arrays of a file of weights, or of a whole model: HDF5, or an archive of Keras 3."""
     with _readable(path):
-        path.open("rb").close()  # which no folder is
         sight = Sight.of(path)
         if not has_weights(sight):
             form = form_of(sight)
-            hint = "the weights of a model are its model.weights.h5, or its model.h5"
+            if form.read is zipped.read and (arrays := zipped.read(path, has_others=False).arrays) is not None:
+                return arrays
+            hint = "the weights of a model are its model.weights.h5, model.h5 or model.keras"
             what = f"is {form.words}, where the weights of a model are wanted"
             raise RegspecError(Problem(what, hint if form.read else form.way_out, str(path)))
         return hdf5.arrays_in(path, path)

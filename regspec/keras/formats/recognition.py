@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from regspec.keras.formats import hdf5, texts, tfjs, zipped
 from regspec.keras.formats.archive import Archive
@@ -43,6 +44,11 @@ def has_weights(sight: Sight) -> bool:
         return False
     names = ("layer_names", "layer_names0", "model_weights", "layers", "_layer_checkpoint_dependencies", "vars")
     return any(name in sight.keys for name in names) or any("\\" in name for name in sight.keys)
+
+
+def _without_arrays(read: Callable[[Path], Archive]) -> Callable[..., Archive]:
+    """The reading of a form that holds no arrays, whether another file has them or not."""
+    return lambda path, has_others: read(path)
 
 
 def _is_shard(sight: Sight) -> bool:
@@ -192,13 +198,13 @@ OTHERS = (
 TEXTS = (
     Form("a graph model of TensorFlow.js", _is_graph_model, way_out=NO_LAYERS),
     Form("a layers model of TensorFlow.js", lambda sight: sight.said("modelTopology"), tfjs.read),
-    Form("JSON of a model of Keras", lambda sight: sight.is_json, texts.read_json),
+    Form("JSON of a model of Keras", lambda sight: sight.is_json, _without_arrays(texts.read_json)),
     Form(
         "a spec of regspec",
         lambda sight: next((each for each in sight.lines if each[:1] not in ("", "#")), "").startswith("regspec:"),
         way_out="it needs no port: regspec check FILE",
     ),
-    Form("YAML of a model of Keras", lambda sight: any(map(YAML.match, sight.lines)), texts.read_yaml),
+    Form("YAML of a model of Keras", lambda sight: any(map(YAML.match, sight.lines)), _without_arrays(texts.read_yaml)),
     Form(
         "a file of weights of TensorFlow.js",
         _is_shard,

@@ -37,6 +37,8 @@ class Sight:
     @classmethod
     def of(cls, path: Path) -> Sight:
         """The sight of a path. Raises `OSError` where it can't be read."""
+        if "\0" in str(path):
+            raise OSError(EINVAL, "no path has a zero byte")
         if path.is_dir():
             return cls(path, True, 0, b"", b"")
         if path.exists() and not path.is_file():  # for which one would wait
@@ -91,7 +93,9 @@ class Sight:
     @property
     def is_json(self) -> bool:
         """Whether a file looks like JSON, broken or not."""
-        return self.start.lstrip(BLANKS)[:1] in (b"{", b"[", b'"') and not self.is_folder
+        start = self.start.replace(b"\x00", b"").lstrip(BLANKS)  # of whatever encoding
+        is_quoted = start[:1] == b'"' and start[1:].lstrip()[:1] in (b"{", b"[", b"\\")  # and no text of its own
+        return (start[:1] in (b"{", b"[") or is_quoted) and not self.is_folder
 
     @cached_property
     def json(self) -> Any:

@@ -13,7 +13,7 @@ from regspec.text.problems import Problem, RegspecError
 MAX_QUOTED = 2  # times that a JSON text may stand in a JSON string
 
 
-def read_json(path: Path, *, has_others: bool) -> Archive:
+def read_json(path: Path) -> Archive:
     """What a JSON file says of a model. Raises `RegspecError`."""
     value = json_in(path)
     for _ in range(MAX_QUOTED):
@@ -22,7 +22,7 @@ def read_json(path: Path, *, has_others: bool) -> Archive:
     return _archive(value, path, "JSON")
 
 
-def read_yaml(path: Path, *, has_others: bool) -> Archive:
+def read_yaml(path: Path) -> Archive:
     """What a YAML file says of a model. Raises `RegspecError`."""
     return _archive(yaml_in(path), path, "YAML")
 

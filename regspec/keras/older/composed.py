@@ -1,8 +1,12 @@
 """Layers of Keras 1 that are a few layers of Keras 3: each becomes a model of these, in the form of Keras 3.
 
+Others say less than their arrays do: which axes share the numbers of a PReLU.
+
 - MaxoutDense: the largest of several dense layers, max over f of x @ W[f] + b[f].
 - Highway: t * activation(x @ W + b) + (1 - t) * x, where t = sigmoid(x @ W_carry + b_carry). Its penalties and
   constraints are on W and b alone, as Keras 1 has them.
+- Merge with the mode cos: the cosine of two vectors, of the shape (examples, 1, 1), which is what Keras 1 computes,
+  though it takes it for (examples, 1).
 """
 
 from __future__ import annotations
@@ -60,20 +64,45 @@ def _highway(config: Item, arrays: ArrayFile | None) -> Item:
     carried = {**both, **_some(config, *OF_WEIGHTS, *OF_BIAS, "activation"), "name": "carried"}
     start = {"class_name": "Constant", "config": {"value": config.get("transform_bias", -2)}}
     gate = {**both, "name": "gate", "activation": "sigmoid", "bias_initializer": start}
-    result = {"name": "result", **_some(config, "activity_regularizer")}
+    result = {"name": "result", "activation": "linear", **_some(config, "activity_regularizer")}
     layers = [
         _layer("InputLayer", {"name": "given", "batch_shape": SHAPE}),
         _layer("Dense", carried, "given"),
         _layer("Dense", gate, "given"),
         _layer("Subtract", {"name": "change"}, "carried", "given"),
         _layer("Multiply", {"name": "gated"}, "gate", "change"),
-        _layer("Add", result, "given", "gated"),
+        _layer("Add", {"name": "sum"}, "given", "gated"),
+        _layer("Activation", result, "sum"),
     ]
     ends = {"input_layers": [["given", 0, 0]], "output_layers": [["result", 0, 0]]}
     return {"class_name": "Functional", "config": {**_head(config), "layers": layers, **ends}}
 
 
-COMPOSED: dict[str, Callable[[Item, ArrayFile | None], Item]] = {"MaxoutDense": _maxout, "Highway": _highway}
+def _merged(config: Item, arrays: ArrayFile | None) -> Item:
+    if config.get("mode") != "cos":
+        return {}
+    layers = [
+        *(_layer("InputLayer", {"name": name, "batch_shape": SHAPE}) for name in ("one", "other")),
+        _layer("Dot", {"name": "cosine", "axes": config.get("dot_axes", -1), "normalize": True}, "one", "other"),
+        _layer("Reshape", {"name": "result", "target_shape": [1, 1]}, "cosine"),
+    ]
+    ends = {"input_layers": [["one", 0, 0], ["other", 0, 0]], "output_layers": [["result", 0, 0]]}
+    return {"class_name": "Functional", "config": {**_head(config), "layers": layers, **ends}}
+
+
+def _shared(config: Item, arrays: ArrayFile | None) -> Item:
+    """The layer with the axes that share its numbers, of which its arrays alone tell, by sizes of one."""
+    datasets = [] if arrays is None or not arrays.is_legacy else arrays.of_layer(str(config.get("name")))
+    axes = [axis for axis, size in enumerate(datasets[0].shape, 1) if size == 1] if datasets else []
+    return {"config": {**config, "shared_axes": axes}} if axes else {}
+
+
+COMPOSED: dict[str, Callable[[Item, ArrayFile | None], Item]] = {
+    "MaxoutDense": _maxout,
+    "Highway": _highway,
+    "Merge": _merged,
+    **dict.fromkeys(("PReLU", "SReLU", "ParametricSoftplus"), _shared),
+}
 
 
 def _head(config: Item) -> Item:
@@ -90,4 +119,4 @@ def _layer(class_name: str, config: Item, *inputs: str) -> Item:
     tensors = [{"class_name": "__keras_tensor__", "config": {"keras_history": [each, 0, 0]}} for each in inputs]
     given: Any = tensors if len(tensors) == 1 else [tensors]
     nodes = {"inbound_nodes": [{"args": given, "kwargs": {}}] if inputs else []}
-    return {"class_name": class_name, "name": config["name"], "config": config, **nodes}
+    return {"module": "keras.layers", "class_name": class_name, "name": config["name"], "config": config, **nodes}

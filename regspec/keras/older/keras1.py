@@ -22,6 +22,7 @@ CLASSES = {
     "AtrousConvolution2D": "Conv2D",
     "SeparableConvolution2D": "SeparableConv2D",
     "TimeDistributedDense": "Dense",
+    "Deconvolution2D": "Conv2DTranspose",
 }
 MERGES = {"sum": "Add", "mul": "Multiply", "ave": "Average", "max": "Maximum", "concat": "Concatenate", "dot": "Dot"}
 FIELDS = {
@@ -60,6 +61,8 @@ OWN_FIELDS = {  # of a class, where the word means another thing than elsewhere
     },
     "InputLayer": {"input_dtype": "dtype"},
     "PReLU": {"init": "alpha_initializer"},
+    "ParametricSoftplus": {"alpha_init": "alpha_initializer", "beta_init": "beta_initializer"},
+    "SReLU": {f"{each}_init": f"{each}_initializer" for each in ("t_left", "a_left", "t_right", "a_right")},
     "SeparableConvolution2D": {"init": "depthwise_initializer"},
 }
 SIZES = (("nb_row", "nb_col"), ("kernel_dim1", "kernel_dim2", "kernel_dim3"))  # of a window, a field for each axis
@@ -68,6 +71,9 @@ NEUTRAL = {"dropout": (0,), "mode": (0,)}  # of an embedding, of a normalization
 FORMATS = {"th": "channels_first", "tf": "channels_last"}
 REGULARIZERS = ("WeightRegularizer", "ActivityRegularizer", "L1L2Regularizer")
 GATED = frozenset({"GRU", "LSTM"})
+MERGING = frozenset({"Merge"})
+TABLES = frozenset({"Embedding"})
+TRANSPOSED = frozenset({"Deconvolution2D"})
 CONSTRAINTS = {"m": "max_value", "low": "min_value", "high": "max_value"}
 
 
@@ -75,7 +81,7 @@ def renewed(item: Item, dialect: Dialect, notes: Notes) -> Item:
     """A layer or a model of Keras 1 as Keras 2 would write it.
 
     Raises:
-        UnportedError: for a model that begins with a merge of others than sequences.
+        UnportedError: for a merge of a model of several outputs, or a size of a Deconvolution2D that is none of it.
     """
     config = item.get("config")
     if isinstance(config, list):
@@ -98,39 +104,58 @@ def _sequence(name: str, layers: list[Any], dialect: Dialect, notes: Notes) -> I
         own = [renewed(each, dialect, notes) if isinstance(each, dict) else each for each in with_names(layers)]
         return {"class_name": "Sequential", "config": {"name": name, "layers": own}}
     graph: list[Item] = []
-    inputs: list[list[Any]] = []
+    inputs: list[Reference] = []
     last = _chain(layers, graph, inputs, dialect, notes)
-    config = {"name": name, "layers": graph, "input_layers": inputs, "output_layers": [[last, 0, 0]]}
+    config = {"name": name, "layers": graph, "input_layers": inputs, "output_layers": [last]}
     return {"class_name": "Model", "config": config}
 
 
-def _chain(layers: list[Item], graph: list[Item], inputs: list[list[Any]], dialect: Dialect, notes: Notes) -> str:
-    """Adds the layers of a Sequential to a graph, each on the one before; gives the name of the last."""
-    last: list[str] = []
+Reference = list[Any]  # layer, call, output
+
+
+def _chain(layers: list[Item], graph: list[Item], inputs: list[Reference], dialect: Dialect, notes: Notes) -> Reference:
+    """Adds the layers of a Sequential to a graph, each on the one before; gives what the last one gives."""
+    last: list[Reference] = []
     for layer in with_names(layers):
         config = layer["config"]
         name = layer.get("name") or config["name"]
         if not last and isinstance(config, dict) and isinstance(config.get("layers"), list):
-            branches = config["layers"]
-            if not all(isinstance(branch["config"], list) for branch in branches):
-                raise UnportedError("a Merge of models that are no sequences")
-            last = [_chain(branch["config"], graph, inputs, dialect, notes) for branch in branches]
-            if any(_penalties(branch) for branch in branches):
-                notes.add("Keras 1 does not count the penalties of models that a Merge begins with; here they are")
-            layer = {**layer, "config": {key: value for key, value in config.items() if key != "layers"}}
+            if layer["class_name"] in MERGING:
+                for branch in config["layers"]:
+                    own = branch["config"]
+                    add = _chain if isinstance(own, list) else _inlined
+                    last.append(add(own, graph, inputs, dialect, notes))
+                    if _penalties(branch):
+                        what = "Keras 1 does not count the penalties of models that a Merge begins with; here they are"
+                        notes.add(what)
+                layer = {**layer, "config": {key: value for key, value in config.items() if key != "layers"}}
+            else:
+                last = config["input_layers"]
+                inputs += last
+                ends = [name for name, *_ in last]
+                graph += [renewed(each, dialect, notes) for each in config["layers"] if each["name"] in ends]
         elif not last:
             given = f"{name}_input"
             own = {key: config[key] for key in ("batch_input_shape", "input_dtype") if key in config} | {"name": given}
             entry = renewed({"class_name": "InputLayer", "config": own}, dialect, notes)
             graph.append({**entry, "name": given, "inbound_nodes": []})
             inputs.append([given, 0, 0])
-            last = [given]
-        calls = [[[each, 0, 0] for each in last]]
-        graph.append({**renewed(layer, dialect, notes), "name": name, "inbound_nodes": calls})
-        last = [name]
+            last = [[given, 0, 0]]
+        graph.append({**renewed(layer, dialect, notes), "name": name, "inbound_nodes": [last]})
+        last = [[name, 0, 0]]
     if len({layer["name"] for layer in graph}) < len(graph):
         raise UnportedError("a Merge of sequences that share layers")
     return last[0]
+
+
+def _inlined(config: Item, graph: list[Item], inputs: list[Reference], dialect: Dialect, notes: Notes) -> Reference:
+    """Adds the layers of a model to a graph, among which a file has them too; gives what the model gives."""
+    graph += [renewed(each, dialect, notes) for each in config["layers"]]
+    inputs += config["input_layers"]
+    if len(config["output_layers"]) != 1:
+        raise UnportedError("a Merge of a model of several outputs")
+    last: Reference = config["output_layers"][0]
+    return last
 
 
 # -- layers ------------------------------------------------------------------------------------------------------------
@@ -138,8 +163,11 @@ def _chain(layers: list[Item], graph: list[Item], inputs: list[list[Any]], diale
 
 def _layer(class_name: str, config: Item, dialect: Dialect, notes: Notes) -> Item:
     """A layer's class and fields as Keras 2 has them."""
-    if config.get("mode_type") == "raw" and config.get("mode") in MERGES:
+    if class_name in MERGING and config.get("mode") != "cos":  # of which a model is made, later
         return _merge(config)
+    if class_name in TABLES and config.get("dropout"):
+        notes.add(f"'{config.get('name')}' drops words in training, which is left out")
+        config = {key: value for key, value in config.items() if key != "dropout"}
     words = FIELDS | OWN_FIELDS.get(class_name, {})
     fields: Item = {}
     for key, value in config.items():
@@ -150,6 +178,8 @@ def _layer(class_name: str, config: Item, dialect: Dialect, notes: Notes) -> Ite
     for axes in SIZES:
         if all(axis in fields for axis in axes):
             fields["kernel_size"] = [fields.pop(axis) for axis in axes]
+    if class_name in TRANSPOSED:
+        fields |= _of_output(fields.pop("output_shape", None), fields)
     if (start := fields.pop("forget_bias_init", None)) is not None:
         fields["unit_forget_bias"] = start == "one"
     if class_name in GATED and config.get("consume_less") != "gpu" and dialect.version[:2] == (1, 2):
@@ -167,11 +197,42 @@ def _penalties(item: Item) -> list[Item]:
 
 
 def _merge(config: Item) -> Item:
-    """A merge as the layer that merges so."""
-    mode = config["mode"]
+    """A merge as the layer that merges so; by a function, which is code, as such a layer."""
+    mode = config.get("mode")
+    if config.get("mode_type") != "raw" or mode not in MERGES:
+        return {"class_name": "Lambda", "config": {"name": config.get("name"), "function": mode}}
     axes = {"concat": {"axis": config.get("concat_axis", -1)}, "dot": {"axes": config.get("dot_axes", -1)}}
     own = {"name": config.get("name"), "trainable": True, **axes.get(mode, {})}
     return {"class_name": MERGES[mode], "config": own}
+
+
+def _of_output(shape: Any, fields: Item) -> Item:
+    """What a transposed convolution adds, so that its output has the size that is said; nothing where it is the usual.
+
+    Raises:
+        UnportedError: for a size that it can't have.
+    """
+    what = UnportedError(f"'{fields.get('name')}' (Deconvolution2D) with output_shape = {str(shape)[:80]}")
+    if not isinstance(shape, list) or len(shape) != 4:
+        raise what
+    sizes = shape[2:] if fields.get("data_format") == "channels_first" else shape[1:3]
+    added, is_usual = [], True
+    for size, kernel, step in zip(sizes, fields["kernel_size"], fields.get("strides", [1, 1]), strict=True):
+        if not all(isinstance(each, int) and each > 0 for each in (size, kernel, step)):
+            raise what
+        if fields.get("padding") == "same":  # of the convolution whose gradient it is: ceil(size / step) places
+            places = -(-size // step)
+            is_usual &= size == places * step
+            added.append(size - (places - 1) * step - kernel % 2)
+        else:
+            places = (size - kernel) // step + 1
+            is_usual &= size == places * step + max(kernel - step, 0)
+            added.append(size - (places - 1) * step - kernel)
+    if is_usual:
+        return {}
+    if any(not 0 <= each < step for each, step in zip(added, fields.get("strides", [1, 1]), strict=True)):
+        raise what
+    return {"output_padding": added}
 
 
 def _field(field: str, value: Any, dialect: Dialect, notes: Notes) -> Any:
@@ -182,6 +243,8 @@ def _field(field: str, value: Any, dialect: Dialect, notes: Notes) -> Any:
         return FORMATS.get(value, value)
     if field == "padding":
         return _padding(value)
+    if field.endswith("_initializer") and isinstance(value, float):
+        return {"class_name": "Constant", "config": {"value": value}}
     if isinstance(value, dict) and isinstance(value.get("name"), str):
         rest = {CONSTRAINTS.get(key, key): each for key, each in value.items() if key != "name"}
         return {"class_name": "L1L2" if value["name"] in REGULARIZERS else value["name"], "config": rest}

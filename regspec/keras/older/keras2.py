@@ -123,7 +123,7 @@ def _layer(class_name: str, config: Item, dialect: Dialect, notes: Notes) -> Ite
     if class_name in INERT:
         fields = _without_slot(INERT[class_name], fields, where, notes)
     if class_name in MERGED and dialect.is_standalone:
-        fields = _with_inner_activity(fields)
+        fields = with_inner_activity(fields)
     if fields.get("trainable") is False:
         fields |= {key: _frozen(fields[key]) for key in WRAPPED if fields.get(key)}
     for field in SINGLE & fields.keys():
@@ -141,7 +141,7 @@ def _without_slot(slot: str, fields: Item, where: str, notes: Notes) -> Item:
     return {key: value for key, value in fields.items() if key not in inert}
 
 
-def _with_inner_activity(fields: Item) -> Item:
+def with_inner_activity(fields: Item) -> Item:
     """A wrapper that takes over its layer's activity penalty, for the merged outputs of both directions."""
     own = fields["layer"]["config"]
     inner = {**fields["layer"], "config": {**own, "activity_regularizer": None}}

@@ -55,8 +55,8 @@ class Renewed(ArrayFile):
         self.generation = dialect.generation
         layers = [each for each in config["config"]["layers"] if each["class_name"] != "InputLayer"]
         self.renamed = self._renamed([name_of(each) for each in layers])
-        self.local: dict[str, Item] = {}  # locally connected layers by their groups
-        self.local |= dict(_local_groups(config["config"], self))
+        self.made: dict[str, dict[str, Making]] = {}  # what is made of arrays, by groups of layers and paths in these
+        self.made |= dict(_by_group(config["config"], self))
         self.is_turned = dialect.backend == "theano"
 
     def of_layer(self, name: str) -> list[Any]:
@@ -75,11 +75,12 @@ class Renewed(ArrayFile):
         return found
 
     def below(self, group: str) -> dict[str, Any]:
-        """The arrays of a layer that has a group, its kernel as Keras 3 would have it."""
-        found: dict[str, Any] = dict(super().below(group))
-        item, kernel = self.local.get(group), found.get("vars/0")
-        made = None if item is None else _local(item["config"])
-        return found if made is None or kernel is None else {**found, "vars/0": Joined((kernel,), made)}
+        """The arrays of a layer that has a group, as Keras 3 would have them."""
+        makings = self.made.get(group, {})
+        return {
+            path: Joined((dataset,), makings[path]) if path in makings else dataset
+            for path, dataset in super().below(group).items()
+        }
 
     def _renamed(self, names: list[str]) -> dict[str, str]:
         """The file's names of layers that the config names otherwise, as it does those without a name of their own."""
@@ -187,6 +188,16 @@ def _first(shape: Shape, kernel: Array) -> Any:
     return kernel.transpose(*range(2, kernel.ndim), 1, 0)
 
 
+def _exchanged(shape: Shape, kernel: Array) -> Any:
+    """(…, outputs, inputs), of (…, inputs, outputs)."""
+    return kernel.swapaxes(-2, -1)
+
+
+def _first_exchanged(shape: Shape, kernel: Array) -> Any:
+    """(…, outputs, inputs), of (outputs, inputs, …)."""
+    return kernel.transpose(*range(2, kernel.ndim), 0, 1)
+
+
 def _line(shape: Shape, kernel: Array) -> Any:
     """(length, inputs, outputs), of (length, 1, inputs, outputs), or of what Keras 1.1 had."""
     if (kernel.shape[0], *kernel.shape[2:]) != shape:  # (outputs, inputs, length, 1)
@@ -197,6 +208,8 @@ def _line(shape: Shape, kernel: Array) -> Any:
 KERNELS: dict[tuple[Any, str], Making] = {
     ("Conv1D", "channels_last"): _line,
     **{(each, "channels_first"): _first for each in ("Conv2D", "Conv3D")},
+    ("Conv2DTranspose", "channels_last"): _exchanged,
+    ("Conv2DTranspose", "channels_first"): _first_exchanged,
 }
 
 # -- kernels that Theano slides along ----------------------------------------------------------------------------------
@@ -257,14 +270,29 @@ CUDNN: dict[Any, dict[str, Making]] = {
 LOCAL = frozenset({"LocallyConnected1D", "LocallyConnected2D"})
 
 
-def _local_groups(config: Item, arrays: ArrayFile, at: str = "") -> Iterator[tuple[str, Item]]:
-    """The locally connected layers of a model by their groups in a file."""
+SIDES = {"layer": ("layer", "forward_layer", "backward_layer"), "backward_layer": ("backward_layer",)}  # of wrappers
+
+
+def _by_group(config: Item, arrays: ArrayFile, at: str = "") -> Iterator[tuple[str, dict[str, Making]]]:
+    """What is made of the arrays of the layers of a model, by their groups in a file, and the paths in these."""
     groups = groups_of(config, at, arrays)
     for layer in config["layers"]:
-        if layer.get("written_as") in LOCAL:
-            yield groups[name_of(layer)], layer
-        elif is_model(layer.get("config")):
-            yield from _local_groups(layer["config"], arrays, f"{groups[name_of(layer)]}/")
+        if is_model(layer.get("config")):
+            yield from _by_group(layer["config"], arrays, f"{groups[name_of(layer)]}/")
+        elif name_of(layer) in groups:
+            yield groups[name_of(layer)], dict(_by_path(layer))
+
+
+def _by_path(layer: Item, at: str = "") -> Iterator[tuple[str, Making]]:
+    """What is made of the arrays of a layer and of those in it, by their paths in its group."""
+    written, config = layer.get("written_as"), layer["config"]
+    made = _local(config) if written in LOCAL else None
+    makings = [made] if made is not None else CUDNN.get(written, {}).values()
+    yield from ((f"{at}vars/{number}", making) for number, making in enumerate(makings))
+    for field, sides in SIDES.items():
+        if isinstance(config.get(field), dict) and not is_model(config[field].get("config")):
+            for side in sides:
+                yield from _by_path(config[field], f"{at}{side}/")
 
 
 def _local(config: Item) -> Making | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from dataclasses import replace as changed
@@ -39,6 +39,7 @@ from regspec.keras.reading.reading import model_of
 from regspec.keras.reading.settings import data_format_of, is_frozen, layers_in, precision_in, reduction_in, settings_of
 from regspec.keras.reading.text import text_of
 from regspec.keras.training.compiled import training_of, training_text
+from regspec.keras.verification import TOLERANCE
 from regspec.specs.model import ModelSpec
 from regspec.targets.source import source
 from regspec.targets.torch.program import Program, program_of
@@ -53,7 +54,6 @@ if TYPE_CHECKING:
 
     from regspec.keras.verification.verifying import Verification
 
-TOLERANCE = 2e-4  # the largest relative error of a port that is verified
 PORTED = "<the ported spec>"  # what messages call the text of one
 
 
@@ -130,7 +130,7 @@ def port(
     data_format: Literal["channels_first", "channels_last"] | None = None,
     fold: bool = False,
     blocks: bool = False,
-    replace: Mapping[str, str | type[Any]] | None = None,
+    replace: Mapping[str, str | Callable[..., Any]] | None = None,
     verify: bool = False,
 ) -> Port:
     """A model of Keras, live or in a file, as a spec with its weights.
@@ -138,7 +138,8 @@ def port(
     Args:
         model: the file, or the folder of a SavedModel or of a model of TensorFlow.js; what it is, is told by what is in
             it. Or a live model, of Keras 3 on any backend, tf.keras or tf_keras: Functional or Sequential, and built.
-        weights: a ``.weights.h5`` file, or an ``.h5`` model, for a config without weights: JSON or YAML.
+        weights: a ``.weights.h5`` file, or a whole model, ``.h5`` or ``.keras``, for a config without weights: JSON or
+            YAML.
         activity_reduction: whether the activity penalties were divided by the batch size (mean) or not (sum), where the
             file does not tell.
         keeps_quirks: whether behaviour of Keras that is surely not intended, such as a penalty that it drops, is
@@ -151,9 +152,11 @@ def port(
             inference.
         blocks: whether layers that repeat become blocks, so that a ResNet reads like one; the names of its weights
             begin with those of the blocks then.
-        replace: torch modules of yours that stand in for layers, by the layers' names or classes: a class, or
-            ``package.module:Class``. Their constructors get the values of the layer's config that they take, and they
-            get its arrays. A kind that is registered under the name of a Keras class needs no mention.
+        replace: objects of yours that stand in for what can't be ported, by names: the object, or
+            ``package.module:name``. A torch module for a layer, by its name or class; its constructor gets the values
+            of the layer's config that it takes, and it gets its arrays. A function for a regularizer, a constraint, an
+            initializer or an activation, by its class's or its own name, or by its place, ``layer.field``; it gets the
+            values of its config. What is registered under the name of a Keras class needs no mention.
         verify: whether `Port.verify` must pass.
 
     Raises:
@@ -182,7 +185,7 @@ def port(
                 has_arrays=stored.arrays is not None,
                 thawed=None if live is None else live.thawed,
                 keeps_quirks=keeps_quirks,
-                replacements=Replacements.of(replace or {}),
+                replacements=Replacements(replace or {}),
             ),
             Wanted(data_format, fold, blocks),
             Told(activity_reduction, backend, None if weights is None else Path(weights), live),
@@ -229,7 +232,7 @@ def _ported(stored: Archive, dialect: Dialect, wanted: Wanted, told: Told) -> Po
     reduction = told.activity_reduction or reduction_in(stored, dialect)
     settings = settings_of(config, dialect, reduction, notes)
     model = _with_settled_masks(model, dialect, settings, notes)
-    imports = dialect.replacements.imports(notes.replacements)
+    imports = tuple(dict.fromkeys(each.imported for each in notes.replacements))
 
     def resolved(model: Model, data_format: DataFormat) -> tuple[str, ModelSpec, Graph]:
         return _resolved(model, data_format, settings, imports, stored)
@@ -323,11 +326,11 @@ def _model_in(stored: Archive, dialect: Dialect, notes: Notes) -> tuple[dict[str
             dtype=precision_in(config),
             is_frozen=dialect.generation == 3 and is_frozen(config),
         )
-        config = distributed(with_configs(config), dialect.generation)
+        config = distributed(with_configs(config), dialect)
         reader.dialect = dialect
         model = with_sizes(model_of(config, reader), config["config"], stored.arrays)
     except UnportedError as reason:
-        raise RegspecError(Problem(f"can't be ported: {reason}", path=str(stored.path))) from None
+        raise RegspecError(Problem(f"can't be ported: {reason}", reason.hint, str(stored.path))) from None
     except DAMAGE as error:  # which is chained, because it may be a mistake of regspec's
         who = "" if reader.at is None else f"'{reader.at[:80]}' "
         place = stored.place() if reader.at is None else stored.place_of(reader.at)

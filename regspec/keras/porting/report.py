@@ -86,15 +86,19 @@ def _use(port: PortedModel, graph: Graph) -> Iterator[str]:
 
 
 def _registered(imports: Sequence[str]) -> Iterator[str]:
-    """The lines that make the user's own kinds known; ``imports`` are values of `--import`."""
+    """The lines that make known what is the user's own; ``imports`` are values of `--import`."""
     names: dict[str, list[str]] = {}
-    for module, _, name in (each.partition(":") for each in imports):
+    named = []
+    for each in imports:
+        sort, _, target = each.rpartition("=")
+        module, _, name = target.partition(":")
         names.setdefault(module, []).extend([name] * bool(name))
+        named += [f"regspec.register_{sort or 'layer'}({name})"] * bool(name)
     for module, own in names.items():
-        yield f"from {module} import {', '.join(own)}" if own else f"import {module}  # which registers layers"
-    named = [name for own in names.values() for name in own]
+        unique = ", ".join(dict.fromkeys(own))
+        yield f"from {module} import {unique}" if own else f"import {module}  # which registers what is yours"
     yield from [""] * bool(imports)
-    yield from (*(f"regspec.register_layer({name})" for name in named), *[""] * bool(named))
+    yield from (*named, *[""] * bool(named))
 
 
 def _layers(summary: Summary) -> Iterator[str]:

@@ -5,7 +5,7 @@ The kinds have Keras's names, fields and defaults; so most of this is leaving ou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
 from regspec.code.shapes import Precision
@@ -17,11 +17,12 @@ from regspec.keras.configs.kinds import CLASSES, kind_of
 from regspec.keras.configs.libraries import library_of
 from regspec.keras.configs.notes import Notes
 from regspec.keras.configs.precision import note_of, policy_of
-from regspec.keras.configs.values import FAMILIES, UnportedError, is_foreign, spec_form
+from regspec.keras.configs.values import UnportedError, is_foreign, spec_form
 from regspec.keras.older import theano
-from regspec.language.fields import Frozen
+from regspec.language.fields import OF_SLOTS, Frozen, in_order
+from regspec.language.sorts import FAMILIES
 from regspec.layers.cells import CELLS
-from regspec.layers.families import Spatial
+from regspec.layers.families import PER_AXIS, Spatial
 from regspec.layers.kinds import BUILT_IN, KINDS
 from regspec.layers.layer import Layer
 
@@ -63,8 +64,9 @@ SWITCHES = {
     "scale": "gamma",
 }  # the weight that each turns off
 SORTS = {"projection_activity": "regularizer"}  # of fields whose names don't end with what they are
-ENDINGS = ("_initializer", "_regularizer", "_constraint")
-WITHOUT_BATCH = {("PReLU", "shared_axes")}  # axes of a shape without the batch
+WITHOUT_BATCH = {
+    (each, "shared_axes") for each in ("PReLU", "SReLU", "ParametricSoftplus")
+}  # axes of a shape without the batch
 SAME_BOUNDS = {("RandomContrast", "factor")}  # one number, in files before Keras 3.6, stands for both bounds
 STACKS = ("StackedRNNCells",)  # cells that are made of others
 # What a user should know of a class, wherever a config has it.
@@ -84,7 +86,7 @@ def layer_of(item: Mapping[str, Any], dialect: Dialect, notes: Notes) -> dict[st
     """
     class_name = item["class_name"]
     if (kind := notes.replacement(item, dialect.replacements)) is not None:
-        fields = _replaced(KINDS[kind], class_name, item.get("config") or {}, notes)
+        fields = _replaced(KINDS[kind], class_name, item.get("config") or {}, dialect, notes)
         return {kind: {**fields, "trainable": False} if dialect.is_frozen else fields}
     config = quirks.heeded(class_name, item.get("config") or {}, dialect, notes)
     cls = kind_of(class_name)
@@ -96,6 +98,8 @@ def layer_of(item: Mapping[str, Any], dialect: Dialect, notes: Notes) -> dict[st
             raise UnportedError(f"it is a layer of {library.name}, which {library.does}", f"{library.advice}; {way}")
         raise UnportedError(f"no kind ports the class {_whose(item)}")
     fields = _fields_of(cls, class_name, config, dialect, notes)
+    if (axis := cls.channel_axis) is not None and _is_last(fields.get(axis), item.get("build_config")):
+        del fields[axis]
     if (precision := _precision(class_name, config, dialect, notes)) != dialect.dtype:
         fields["dtype"] = precision
     if config.get("synchronized"):
@@ -111,12 +115,32 @@ def layer_of(item: Mapping[str, Any], dialect: Dialect, notes: Notes) -> dict[st
         fields = SHORTER[class_name](fields, config)
     if class_name in NOTES:
         notes.add(NOTES[class_name])
-    return {cls.__name__: weights_last(fields)}
+    return {cls.__name__: _as_written(cls, fields)}
+
+
+def _as_written(cls: type[Frozen], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields as a person writes them, and as a file has them that is made of a spec: in order, equal sizes as one."""
+    declared = [cls.model_fields[name].alias or name for name in in_order(cls)]
+    order = {name: place for place, name in enumerate(declared)}
+    said = {name: fields[name] for name in sorted(fields, key=lambda name: order.get(name, -1))}
+    sizes = {name: value[0] for name, value in said.items() if name in PER_AXIS and _is_repeated(value)}
+    return {**said, **sizes}
+
+
+def _is_last(axis: Any, built: Any) -> bool:
+    """Whether an axis is the last of the input that a layer was built for."""
+    shape = built.get("input_shape") if isinstance(built, dict) else None
+    shape = shape[0] if isinstance(shape, list) and shape and isinstance(shape[0], list) else shape  # of several inputs
+    return axis in [-1, *([len(shape) - 1] if isinstance(shape, list) else [])]
+
+
+def _is_repeated(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(each == value[0] for each in value)
 
 
 def weights_last(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Fields in the order of a spec: what a layer is comes first, and then what is said of its weights."""
-    return dict(sorted(fields.items(), key=lambda item: item[0].endswith(ENDINGS)))
+    return dict(sorted(fields.items(), key=lambda item: item[0].endswith(OF_SLOTS)))
 
 
 def _inert(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -133,7 +157,7 @@ def _fields_of(
     fields: dict[str, Any] = {}
     inert = _inert(config)
     for key, value in config.items():
-        if key in ("dtype", "trainable") or (key.startswith(inert) and key.endswith(ENDINGS)):
+        if key in ("dtype", "trainable") or (key.startswith(inert) and key.endswith(OF_SLOTS)):
             continue
         field = RENAMED.get((cls.__name__, key), key)
         if field not in cls.model_fields:
@@ -144,13 +168,13 @@ def _fields_of(
             continue
         if (class_name, key) in SAME_BOUNDS and not isinstance(value, list):
             value = [value, value]
-        if isinstance(cls.model_fields[field].default, bool) and value in (0, 1):  # which may be written as numbers
+        if isinstance(cls.model_fields[field].default, bool) and isinstance(value, (int, float)):  # as Python takes it
             value = bool(value)
         if (class_name, key) in WITHOUT_BATCH and isinstance(value, list):
             # Keras counts them in a shape without the batch, and those from the end as if it had one
             value = [axis - 1 if isinstance(axis, int) and axis <= 0 else axis for axis in value]
         try:
-            converted = _value(field, value, dialect, notes)
+            converted = _value(field, value, config, dialect, notes)
         except UnportedError as reason:
             if not (field.endswith("_initializer") and dialect.has_arrays):
                 raise
@@ -188,10 +212,12 @@ def _cell(item: Mapping[str, Any], dialect: Dialect, notes: Notes) -> dict[str, 
         fields = _fields_of(cls, class_name, config, dialect, notes)
     if config.get("trainable") is False:
         fields["trainable"] = False
-    return {class_name: weights_last(fields)}
+    return {class_name: _as_written(cls, fields)}
 
 
-def _replaced(cls: type[Layer], class_name: str, config: Mapping[str, Any], notes: Notes) -> dict[str, Any]:
+def _replaced(
+    cls: type[Layer], class_name: str, config: Mapping[str, Any], dialect: Dialect, notes: Notes
+) -> dict[str, Any]:
     """The fields of a kind of the user's that stands in for a layer: what its config says of them."""
     fields: dict[str, Any] = {}
     for key, value in config.items():
@@ -200,8 +226,8 @@ def _replaced(cls: type[Layer], class_name: str, config: Mapping[str, Any], note
             if value is not None and key.endswith(("_regularizer", "_constraint")):
                 hint = "register_layer gives a module slots for these: weights={…}"
                 raise UnportedError(f"{key}, for which {cls.__name__} has no slot ({hint})")
-        elif key.endswith(ENDINGS):
-            fields |= {} if value is None else {key: spec_form(value, str(_sort(key)))}
+        elif key.endswith(OF_SLOTS):
+            fields |= {} if value is None else {key: _thing(key, value, config, dialect, notes)}
         else:
             plain = value.get("items") if isinstance(value, dict) and value.get("class_name") == "__tuple__" else value
             if not isinstance(plain, dict) and plain != own.default:
@@ -267,7 +293,18 @@ def _cells(cell: Any) -> list[Any]:
     return stacked if isinstance(stacked, list) else [cell]
 
 
-def _value(field: str, value: Any, dialect: Dialect, notes: Notes) -> Any:
+def _thing(field: str, value: Any, config: Mapping[str, Any], dialect: Dialect, notes: Notes) -> Any:
+    """A regularizer or the like as a spec writes it."""
+    sort, place = str(_sort(field)), f"{config.get('name')}.{field}"
+
+    def choose(names: Sequence[str]) -> str | None:
+        return notes.chosen(names, sort, dialect.replacements)
+
+    chosen = choose if dialect.replacements.targets else None
+    return spec_form(value, sort, dialect.generation, place=place, choose=chosen)
+
+
+def _value(field: str, value: Any, config: Mapping[str, Any], dialect: Dialect, notes: Notes) -> Any:
     """A field's value as a spec writes it."""
     if isinstance(value, dict) and value.get("class_name") == "__tuple__":
         value = value.get("items")
@@ -277,8 +314,8 @@ def _value(field: str, value: Any, dialect: Dialect, notes: Notes) -> Any:
         cell = _cell(value, dialect, notes)
         (fields,) = cell.values()
         return fields["cells"] if fields.keys() == {"cells"} else cell  # a stack is written as a list
-    if sort := _sort(field):
-        return spec_form(value, sort, dialect.generation)
+    if _sort(field):
+        return _thing(field, value, config, dialect, notes)
     if isinstance(value, dict) and field not in MAPPINGS:
         raise UnportedError(f"the value {str(value)[:80]} of {field}")
     return None if value == [] and field == "axis" else value
@@ -311,6 +348,10 @@ def is_default(cls: type[Frozen], field: str, value: Any) -> bool:
             return bool(value == "linear")
         return bool(FAMILIES[sort].parse(value) == default)
     if isinstance(default, tuple):
-        given = tuple(value) if isinstance(value, list) else (value,)
-        return given == default or (len(set(given)) == 1 and given[:1] == default)
+        given = _tuples(value) if isinstance(value, list) else (value,)
+        return given == default or (given,) == default or (len(set(given)) == 1 and given[:1] == default)
     return bool(value == default)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value

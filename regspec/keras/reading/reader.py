@@ -22,6 +22,7 @@ from regspec.keras.operations.recorded import is_operation
 from regspec.language.fields import MAX_NAME, RESERVED
 from regspec.text.problems import Problem, Problems
 
+MAX_AXES = 64  # of an input, as of any tensor
 MAX_LAYERS = 20_000  # of a file; in a graph each call of a layer counts
 
 
@@ -87,6 +88,8 @@ def batch_shape(layer: Mapping[str, Any]) -> list[int | None] | None:
 
 def declared_input(layer: Mapping[str, Any], shape: list[int | None], dtype: str) -> dict[str, Any]:
     """An input of a model with this dtype, as a spec declares it; ``layer`` is its InputLayer, or the first layer."""
+    if len(shape) > MAX_AXES:
+        raise UnportedError(f"the input '{name_of(layer)[:80]}' of {len(shape):,} axes")
     config = layer.get("config") or {}
     own = config.get("dtype") if layer["class_name"] == "InputLayer" or "batch_input_shape" in config else None
     try:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_DEPTH = 32  # of models in models
+FEATURES = "port a model of the layers behind it: keras.Sequential([keras.Input(…), *model.layers[1:]])"
 
 
 def model_of(item: Mapping[str, Any], reader: Reader, depth: int = 0) -> Model:
@@ -103,6 +104,10 @@ class _Body:
             shape = batch_shape(layers[0]) or shape
         if shape is None:
             raise UnportedError("a Sequential model that was never built, so that the shape of its input is not known")
+        if not isinstance(shape, list):
+            first = f"'{name_of(layers[0])}' ({str(layers[0]['class_name'])[:80]})"
+            what = f"a Sequential model whose inputs are a mapping, {', '.join(shape)[:80]}, which {first} takes"
+            raise UnportedError(what, FEATURES)
         name = identifier(name_of(layers[0]) if layers[0]["class_name"] == "InputLayer" else "input", self.taken)
         self.inputs[name] = declared_input(layers[0], shape, self.reader.dialect.dtype)
         last = name
@@ -137,6 +142,8 @@ class _Body:
             if layer["class_name"] != "InputLayer"
             for index, node in enumerate(layer.get("inbound_nodes") or [])
         }
+        if not self.depth:
+            self._note_inputs(declared)
         self.reader.count_layers(len(calls))
         for name, index in ordered(calls, self.results):
             layer, call = calls[name, index]
@@ -147,6 +154,15 @@ class _Body:
             self.results = {(name, index + (name in models)): entry for (name, index), entry in self.results.items()}
         self.outputs = self._outputs(config.get("output_layers"))
         self._check_inputs()
+
+    def _note_inputs(self, declared: Any) -> None:
+        """Tells what inputs are called that the file nests, or gives by another name than their own."""
+        for path, (layer, _, _) in nested_tensors(declared, is_sorted=False):
+            name = self.names.get(layer)
+            is_named = isinstance(declared, dict) and len(path) == 1
+            if len(path) > 1 or (is_named and path[0] != name):
+                place = "".join(f"[{key!r}]" for key in path)
+                self.reader.notes.add(f"the input {place} is called '{name}'")
 
     def _check_inputs(self) -> None:
         """Marks the inputs that nothing uses, which Keras allows, and which a call of the model gives all the same."""
@@ -232,8 +248,8 @@ class _Body:
         if index == 0:
             name = self.layer(layer, inputs, given)
         else:
-            name = identifier(f"{name_of(layer)}_{index + 1}", self.taken)
             first = self.names[name_of(layer)]
+            name = identifier(f"{first.rstrip('_')}_{index + 1}", self.taken)
             if first in self.paddings:
                 again = identifier(f"{name}_padding", self.taken)
                 self.operations.add(again)

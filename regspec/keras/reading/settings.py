@@ -14,6 +14,8 @@ from regspec.keras.older import keras2
 from regspec.layers.families import Spatial
 from regspec.text.problems import Problem, RegspecError
 
+PENALTIES = ("ActivityRegularization",)  # layers that are a penalty on an output
+
 
 def data_format_of(config: Any) -> DataFormat:
     """Where the channels lie in a model: last, unless all layers that say so say first."""
@@ -52,7 +54,9 @@ def layers_in(config: Any) -> list[Any]:
 
 def reduction_in(stored: Archive, dialect: Dialect) -> str:
     """Whether the version that wrote a file divided activity penalties by the batch size."""
-    if not any(value is not None for value in values_under(stored.config, "activity_regularizer")):
+    of_layers = any(value is not None for value in values_under(stored.config, "activity_regularizer"))
+    classes = values_under(stored.config, "class_name")
+    if not of_layers and not any(each in classes for each in PENALTIES):
         return "mean"
     if dialect.generation < 3:
         return "sum" if dialect.is_standalone else "mean"

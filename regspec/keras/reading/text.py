@@ -23,35 +23,46 @@ def text_of(model: Model, data_format: DataFormat, settings: Mapping[str, str]) 
     lines.append(f"data_format: {data_format}")
     lines += [f"{name}: {value}" for name, value in settings.items()]
     lines += ["inputs:", *(f"  {_flow(name)}: {_flow(declared)}" for name, declared in model.inputs.items())]
-    blocks = _blocks(model)
-    if blocks:
+    called: dict[str, str] = {}
+    if blocks := _blocks(model, called, {}):
         lines.append("blocks:")
         for name, block in blocks.items():
-            lines.append(f"  {_flow(name)}:")
-            if block.parameters:
-                lines.append(f"    parameters: {_flow(block.parameters)}")
-            if [*block.inputs] != ["input"]:
-                lines.append(f"    inputs: {_flow([*block.inputs])}")
-            if unused := [name for name, declared in block.inputs.items() if declared.get("unused")]:
-                lines.append(f"    unused: {_flow(unused)}")
-            lines.append("    layers:")
-            lines += [f"      - {entry}" for entry in _entries(block)]
-            if block.outputs not in [fields["name"] for fields in block.entries[-1].values()]:
-                lines.append(f"    outputs: {_flow(block.outputs)}")
-    lines += ["layers:", *(f"  - {entry}" for entry in _entries(model))]
+            lines += [f"  {_flow(name)}:", *block]
+    lines += ["layers:", *(f"  - {entry}" for entry in _entries(model, called))]
     lines.append(f"outputs: {_flow(model.outputs)}")
     return "\n".join(lines) + "\n"
 
 
-def _blocks(model: Model) -> dict[str, Model]:
-    """The models inside, by the names of their blocks; those that others use come first."""
-    found: dict[str, Model] = {}
+def _blocks(model: Model, called: dict[str, str], known: dict[tuple[str, ...], str]) -> dict[str, list[str]]:
+    """The lines of the models inside, by the names of their blocks; those that others use come first.
+
+    Those that are alike are one block, which has the name of the first: ``called`` gets what each of them is called.
+    """
+    found: dict[str, list[str]] = {}
     for inner in model.inner.values():
-        found |= {**_blocks(inner), inner.name: inner}
+        found |= _blocks(inner, called, known)
+        lines = [*_block(inner, called)]
+        called[inner.name] = known.setdefault(tuple(lines), inner.name)
+        if called[inner.name] == inner.name:
+            found[inner.name] = lines
     return found
 
 
-def _entries(model: Model) -> Iterator[str]:
+def _block(block: Model, called: Mapping[str, str]) -> Iterator[str]:
+    """The lines of a block."""
+    if block.parameters:
+        yield f"    parameters: {_flow(block.parameters)}"
+    if [*block.inputs] != ["input"]:
+        yield f"    inputs: {_flow([*block.inputs])}"
+    if unused := [name for name, declared in block.inputs.items() if declared.get("unused")]:
+        yield f"    unused: {_flow(unused)}"
+    yield "    layers:"
+    yield from (f"      - {entry}" for entry in _entries(block, called))
+    if block.outputs not in [fields["name"] for fields in block.entries[-1].values()]:
+        yield f"    outputs: {_flow(block.outputs)}"
+
+
+def _entries(model: Model, called: Mapping[str, str]) -> Iterator[str]:
     """The layers, a line each; a layer's inputs are written only where they are not the layer before."""
     last = list(model.inputs)[-1]
     for entry in model.entries:
@@ -62,7 +73,7 @@ def _entries(model: Model) -> Iterator[str]:
         elif len(said["inputs"]) == 1:
             said["inputs"] = said["inputs"][0]
         last = said["name"]
-        yield f"{_flow(kind)}: {_flow(said)}"
+        yield f"{_flow(called.get(kind, kind))}: {_flow(said)}"
 
 
 def _flow(value: Any) -> str:

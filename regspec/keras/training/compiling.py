@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from regspec.keras.training.losses import LOSSES, OF_PROBABILITIES, OF_QUANTITIES
+from regspec.keras.training.losses import AVERAGED, LOSSES, OF_PROBABILITIES, OF_QUANTITIES
+from regspec.keras.training.schedules import Schedule, schedule_in_keras
 
 Config = dict[str, Any]
 
@@ -22,11 +23,31 @@ class Learned:
     arguments: Mapping[str, Any] = field(default_factory=dict)  # of the loss
     weight: float = 1.0
     metrics: Sequence[str] = ()
+    units: int | None = None
+    ignored: int | None = None  # the class of places that do not count
+    unsaid: Sequence[str] = ()  # what else its loss has, which no loss of Keras does
+
+    @property
+    def is_of_two(self) -> bool:
+        """Whether one unit says which of two classes it is, which are labels for Keras."""
+        return self.kind == "classes" and self.units == 1
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """How a model was trained, as Keras compiles one, and what of it Keras can't say."""
+
+    config: Mapping[str, Any] = field(default_factory=dict)  # nothing where it can't be compiled alike
+    unsaid: tuple[str, ...] = ()
 
 
 def compiled_of(
-    optimizer: str, arguments: Mapping[str, Any], options: Mapping[str, Any], outputs: Sequence[Learned]
-) -> Config:
+    optimizer: str,
+    arguments: Mapping[str, Any],
+    options: Mapping[str, Any],
+    outputs: Sequence[Learned],
+    schedule: Schedule | None = None,
+) -> Compiled:
     """What Keras compiles a model with; nothing where the optimizer or a loss has no counterpart there.
 
     Args:
@@ -34,23 +55,53 @@ def compiled_of(
         arguments: of it.
         options: of the training file, by their names.
         outputs: what each learned.
+        schedule: of the learning rate.
     """
-    is_other = any(arguments.get(name) for name in (*ELSEWHERE, *(("weight_decay",) if optimizer in COUPLED else ())))
-    make = None if is_other else OPTIMIZERS.get(optimizer)
-    losses = {each.name: _loss(each) for each in outputs}
-    if make is None or None in losses.values():
-        return {}
-    name, own = make(arguments)
-    settings = {"learning_rate": options["lr"], **own, **_beside(options)}
+    unsaid = [*_unsaid(optimizer, arguments, outputs)]
+    if unsaid:
+        return Compiled({}, tuple(unsaid))
+    name, own = OPTIMIZERS[optimizer](arguments)
+    rate: Any = options["lr"]
+    if schedule is not None:
+        made = schedule_in_keras(schedule, rate)
+        if made is None:
+            unsaid.append(f"the schedule {schedule.name} of the learning rate, which Keras does not have so")
+        rate = rate if made is None else _made("optimizers.schedules", *made)
+    settings = {"learning_rate": rate, **own, **_beside(options)}
+    unsaid += [f"{name}, of the training, which no optimizer of Keras has" for name in BESIDE if options.get(name)]
     is_one = len(outputs) == 1
-    metrics = {each.name: [*filter(None, (_metric(word, each) for word in each.metrics))] for each in outputs}
+    metrics: dict[str, list[str]] = {}
+    for each in outputs:
+        found = {word: _metric(word, each) for word in each.metrics}
+        metrics[each.name] = [name for name in found.values() if name is not None]
+        of = "" if is_one else f" of '{each.name}'"
+        unsaid += [
+            f"the metric {word}{of}, which Keras does not have so" for word, name in found.items() if name is None
+        ]
+    losses = {each.name: _loss(each) for each in outputs}
     weights = {each.name: each.weight for each in outputs}
-    return {
+    config = {
         "optimizer": _made("optimizers", name, settings),
         "loss": next(iter(losses.values())) if is_one else losses,
-        "loss_weights": None if is_one or {*weights.values()} == {1.0} else weights,
+        "loss_weights": None if {*weights.values()} == {1.0} else [*weights.values()] if is_one else weights,
         "metrics": next(iter(metrics.values())) if is_one else metrics,
     }
+    return Compiled(config, tuple(unsaid))
+
+
+def _unsaid(optimizer: str, arguments: Mapping[str, Any], outputs: Sequence[Learned]) -> Iterator[str]:
+    """Why a model can't be compiled as it was trained."""
+    so = "so that the file does not say how it was trained"
+    other = [name for name in (*ELSEWHERE, *(("weight_decay",) if optimizer in COUPLED else ())) if arguments.get(name)]
+    if optimizer not in OPTIMIZERS or other:
+        told = f"{optimizer} with {' and '.join(other)}" if other else optimizer
+        yield f"the optimizer {told}, which Keras does not have, {so}"
+    for each in outputs:
+        of = "" if len(outputs) == 1 else f" of '{each.name}'"
+        if each.unsaid:
+            yield f"the loss {each.loss}{of} with {' and '.join(each.unsaid)}, which Keras does not have, {so}"
+        elif _loss(each) is None:
+            yield f"the loss {each.loss}{of}, which Keras does not have with these arguments, {so}"
 
 
 def _made(module: str, name: str, config: Mapping[str, Any]) -> Config:
@@ -60,9 +111,15 @@ def _made(module: str, name: str, config: Mapping[str, Any]) -> Config:
 def _loss(learned: Learned) -> Config | None:
     """Keras's loss of an output, if it has one."""
     name = next((name for name, (word, _) in LOSSES.items() if word == learned.loss), None)
+    if learned.is_of_two:
+        name = "binary_crossentropy" if learned.loss == "cross_entropy" else None
     settings = {key: value for key, value in learned.arguments.items() if value or key != "label_smoothing"}
     if name is None or settings.keys() - {ARGUMENTS.get(name)}:
         return None
+    if learned.ignored is not None:
+        if name != "sparse_categorical_crossentropy":
+            return None
+        settings["ignore_class"] = learned.ignored
     if name in OF_PROBABILITIES:
         settings["from_logits"] = not learned.takes_probabilities
     return _made("losses", "".join(word.title() for word in name.split("_")), settings)
@@ -70,8 +127,10 @@ def _loss(learned: Learned) -> Config | None:
 
 def _metric(word: str, learned: Learned) -> str | None:
     """Keras's metric of a word, if it has one."""
-    name = METRICS.get(learned.kind, {}).get(word)
-    return None if name in OF_SHARES and not learned.takes_probabilities else name
+    name = METRICS.get("labels" if learned.is_of_two else learned.kind, {}).get(word)
+    if name in OF_SHARES and not learned.takes_probabilities:
+        return None
+    return None if learned.kind == "labels" and word in AVERAGED and learned.units != 1 else name
 
 
 ARGUMENTS = {"huber": "delta", "binary_crossentropy": "label_smoothing"}  # of losses
@@ -117,6 +176,9 @@ OPTIMIZERS: dict[str, Callable[[Mapping[str, Any]], Said]] = {
     "keras_adadelta": lambda given: _renamed("Adadelta", given, EPSILON),
     "keras_lion": lambda given: _renamed("Lion", given, {}),
 }
+
+
+BESIDE = ("rules", "route")  # options that make some weights learn otherwise
 
 
 def _beside(options: Mapping[str, Any]) -> Config:

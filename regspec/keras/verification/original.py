@@ -21,7 +21,9 @@ from regspec.graph.network import Graph
 from regspec.keras.arrays import matching
 from regspec.keras.arrays.files import ArrayFile
 from regspec.keras.configs.dialect import Dialect
+from regspec.keras.configs.precision import MIXED
 from regspec.keras.older import legacy
+from regspec.keras.verification.giving import give_arrays, has_todays_groups
 from regspec.keras.verification.outcomes import Outcome, gradients, input_names, objective, output_factors
 from regspec.keras.verification.rewording import reworded, saved_again
 from regspec.language.regularizers import Reduction
@@ -36,11 +38,11 @@ if TYPE_CHECKING:
 # Of a forward: outputs, penalties, and the gradients of the trained variables and the inputs.
 _Computed = tuple[list[Any], list[Any], list[Any]]
 
-FROM_CONFIG = ("JSON", "YAML", "SavedModel")  # forms of which Keras reads the config alone
-UNASKED = (
-    "which array of the SavedModel is which layer's: Keras has the layers and the arrays that were read here, because "
-    "its own loader loads functions of the file"
-)
+FROM_CONFIG = ("JSON", "YAML", "SavedModel", "TensorFlow.js")  # forms of which Keras reads the config alone
+UNASKED = "which array of the file is which layer's: Keras has the layers and the arrays that were read here"
+WHY = {"SavedModel": "its own loader loads functions of the file", "TensorFlow.js": "it has no loader of such a file"}
+ROUNDING = "what half precision rounds where the file has mixed precision: both computed in float32, as the port does"
+OTHER_GROUPS = "it looks for arrays where files of today have them"
 
 
 class UnverifiedError(Exception):
@@ -71,6 +73,7 @@ class Original:
         self.is_legacy = package.__version__.startswith("2.")
         self.name = f"{'tf_keras' if package.__name__ == 'tf_keras' else 'Keras'} {package.__version__} on {backend}"
         self.model: Any = None
+        self.unasked: tuple[str, ...] = ()  # what of the file Keras was not asked for
 
     @contextmanager
     def on_cpu(self) -> Iterator[None]:
@@ -79,31 +82,47 @@ class Original:
             yield
 
     def load_file(self, arrays: ArrayFile | None) -> None:
-        """Loads the model; that of a SavedModel from its config and these arrays of it. Raises `KerasError`."""
-        path, weights, live = self.provenance.path, self.provenance.weights, self.provenance.live
-        with keras_computes():
-            if live is not None:
-                self.model = live.load()
-            elif self.provenance.form in FROM_CONFIG:
-                words = reworded(self.provenance.config) if self.is_legacy else self.provenance.config
-                self.model = self.package.models.model_from_json(json.dumps(words))
-            elif self.is_legacy and (words := reworded(self.provenance.config)) != self.provenance.config:
-                self.model = self.package.models.model_from_json(json.dumps(words))
-                if weights is None and self.provenance.account is not None:
-                    self.model.load_weights(str(path))
-            else:
-                self.model = self.package.models.load_model(str(path), compile=False, safe_mode=True)
-            if weights is not None:
-                self.model.load_weights(str(weights))
-            elif self.provenance.form in FROM_CONFIG and arrays is not None:
-                with tempfile.TemporaryDirectory() as folder:
-                    self.model.load_weights(str(arrays.saved(Path(folder) / "model.weights.h5")))
+        """Loads the model; where Keras has no loader of the file, from its config and these arrays of it.
 
-    @property
-    def unasked(self) -> tuple[str, ...]:
-        """What of the file Keras was not asked for."""
-        is_whole = self.provenance.form == "SavedModel" and self.provenance.weights is None
-        return (UNASKED,) if is_whole else ()
+        Layers that compute in half precision and keep their weights in single precision compute in that, as the port
+        does.
+
+        Raises:
+            KerasError: where it can't be loaded.
+        """
+        with keras_computes():
+            self._load(arrays)
+            mixed = [each for each in self.model._flatten_layers() if each.dtype_policy.name in MIXED]
+            for layer in mixed:
+                if self.is_legacy:
+                    layer._set_dtype_policy("float32")
+                else:
+                    layer.dtype_policy = "float32"
+        if mixed:
+            self.unasked += (ROUNDING,)
+
+    def _load(self, arrays: ArrayFile | None) -> None:
+        own, form, weights = self.provenance.config, self.provenance.form, self.provenance.weights
+        is_standalone = Dialect.of(self.provenance.version, own).is_standalone
+        words = reworded(own, is_standalone=is_standalone) if self.is_legacy else own
+        if self.provenance.live is not None:
+            self.model = self.provenance.live.load()
+            return
+        is_apart = form in WHY and weights is None
+        is_given = arrays is not None and (is_apart or not has_todays_groups(arrays, self.provenance.renewed))
+        if is_given:
+            self.unasked = (f"{UNASKED}, because {WHY.get(form, OTHER_GROUPS) if is_apart else OTHER_GROUPS}",)
+        if form not in FROM_CONFIG and not is_given and words == own:
+            self.model = self.package.models.load_model(str(self.provenance.path), compile=False, safe_mode=True)
+        else:
+            said = {key: each for key, each in words.items() if key != "compile_config"}
+            self.model = self.package.models.model_from_json(json.dumps(said))
+            if arrays is not None and is_given:
+                give_arrays(self.model, arrays, self.provenance.renewed)
+            elif weights is None and arrays is not None:
+                self.model.load_weights(str(self.provenance.path))
+        if weights is not None and not is_given:
+            self.model.load_weights(str(weights))
 
     @property
     def reduction(self) -> Reduction:
@@ -124,8 +143,10 @@ class Original:
     def run(self, inputs: Sequence[Tensor], *, training: bool = False, with_gradients: bool = False) -> Outcome:
         """What it computes of inputs. Raises `KerasError`."""
         compute = {"torch": self._on_torch, "tensorflow": self._on_tensorflow}.get(self.backend, self._elsewhere)
+        self._forget()  # what it was called with before
         before = self._random_states()
         outputs, losses, found = compute(inputs, training, with_gradients and self.has_gradients)
+        self._forget()
         after = self._random_states()
         is_random = any(not np.array_equal(old, new) for old, new in zip(before, after, strict=True))
         penalties = {str(index): _tensor(loss) for index, loss in enumerate(losses)}
@@ -214,6 +235,7 @@ class Original:
         """Gives its weights other values."""
         for variable, array in zip(self.model.weights, values, strict=True):
             variable.assign(array)
+        self._settle()
 
     def calm(self, inputs: Sequence[Tensor]) -> None:
         """Leaves layers that draw random numbers in training in evaluation from now on."""
@@ -272,6 +294,21 @@ class Original:
             else:
                 moved = array + 0.1 * (array.std() or 1.0) * rng.standard_normal(array.shape)
             variable.assign(moved.astype(array.dtype))
+        self._settle()
+
+    def _forget(self) -> None:
+        """Makes zeros of the states that recurrent layers keep from one call to the next."""
+        for layer in self.model._flatten_layers():
+            if getattr(layer, "stateful", False):
+                for state in _flattened(getattr(layer, "states", None), None):
+                    if hasattr(state, "assign"):
+                        state.assign(np.zeros_like(_array(_tensor(state))))
+
+    def _settle(self) -> None:
+        """Lets layers that were adapted to data compute with the statistics that they have now."""
+        for layer in self.model._flatten_layers():
+            if getattr(layer, "adapt_mean", None) is not None:  # of which a Normalization computes with copies
+                layer.finalize_state()
 
     def _random_states(self) -> list[NDArray[Any]]:
         """The states of its random generators, which change as they are drawn from."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from regspec.graph.network import Graph
 from regspec.modules.measuring import regularization_loss, regularization_terms
+from regspec.runtime import reset_states
 from regspec.runtime.penalties.readings import tensors
 
 
@@ -73,6 +74,7 @@ class PortSide:
     def run(self, inputs: Sequence[Tensor], *, training: bool = False, with_gradients: bool = False) -> Outcome:
         """What it computes of inputs; it may raise whatever torch raises."""
         xs = [x.clone().requires_grad_(with_gradients and x.is_floating_point()) for x in inputs]
+        reset_states(self.module)
         self.module.train(training)
         for name in self.calmed:
             self.module.get_submodule(name).eval()

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from regspec.keras.older.keras2 import MERGED, with_inner_activity
+
 GATED = ("GRU", "GRUCell")  # which had no reset_after at first, and did what it does with false
+ENGINE = "keras.engine."
 # Layers for cuDNN: the layer that computes the same, and what it must say.
 CUDNN: dict[str, tuple[str, dict[str, Any]]] = {
     "CuDNNGRU": ("GRU", {"reset_after": True}),
@@ -16,19 +19,28 @@ CUDNN: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def reworded(value: Any) -> Any:
-    """A config, or a part of it, in which tf_keras reads what was meant; the same where it does so anyway."""
+def reworded(value: Any, *, is_standalone: bool) -> Any:
+    """A config, or a part of it, in which tf_keras reads what was meant; the same where it does so anyway.
+
+    Before TensorFlow had Keras (``is_standalone``), the penalty of the layer in a Bidirectional was that of its output.
+    """
     if isinstance(value, list):
-        return [reworded(each) for each in value]
+        return [reworded(each, is_standalone=is_standalone) for each in value]
     if not isinstance(value, dict):
         return value
-    value = {key: reworded(each) for key, each in value.items()}
+    value = {key: reworded(each, is_standalone=is_standalone) for key, each in value.items()}
     name, config = value.get("class_name"), value.get("config")
+    if str(value.get("module")).startswith(ENGINE):  # of 2.12, which tf_keras has elsewhere
+        value["module"] = value["module"].replace(ENGINE, "keras.src.engine.", 1)
     if not isinstance(name, str) or not isinstance(config, dict):
         return value
+    if name == "__numpy__" and "value" in config:  # a number, as 2.12 writes some
+        return config["value"]
     if name in CUDNN:
         other, said = CUDNN[name]
         return {**value, "class_name": other, "config": {**config, **said}}
+    if name in MERGED and is_standalone:
+        return {**value, "config": with_inner_activity(config)}
     return {**value, "config": {"reset_after": False, **config}} if name in GATED else value
 
 

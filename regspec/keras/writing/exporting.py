@@ -11,7 +11,8 @@ from regspec.graph.loading import AnySpec, graph_of
 from regspec.graph.network import Graph
 from regspec.keras.arrays.matching import arrays_in
 from regspec.keras.porting.ported import PortedModel
-from regspec.keras.writing.altered import alterations
+from regspec.keras.training.compiling import Compiled
+from regspec.keras.writing.altered import as_it_is
 from regspec.keras.writing.archive import archived, weights_file
 from regspec.modules.building import build, graph_behind
 from regspec.specs.model import ModelSpec
@@ -41,7 +42,7 @@ class Trained(Protocol):
         """The module with the weights that were kept."""
 
     @property
-    def compiled(self) -> Mapping[str, Any]:
+    def compiled(self) -> Compiled:
         """How it was trained, as Keras compiles a model."""
 
 
@@ -81,7 +82,8 @@ def to_keras(
             ``.weights.h5`` file.
         seed: draws the weights of a spec.
         lossy: whether what Keras has no counterpart of, such as a group lasso, is left out and listed, where it changes
-            no output; else it is refused. So is what was done to a module besides its spec: weights frozen, strengths.
+            no output; else it is refused. What was done to a module besides its spec is written: layers that were
+            frozen or freed, strengths that were set; a layer that is frozen in part is a thing that Keras has not.
         force: whether files that are there and hold something else may be written over.
 
     Raises:
@@ -99,11 +101,7 @@ def to_keras(
     if (form := FORMS.get(place.suffix.lower())) is None:
         raise RegspecError(Problem(f"is no {' or '.join(FORMS)} file", path=str(place)))
     graph, module, compiled = _subject(model, seed)
-    altered = [*alterations(module, graph)] if module is model else []
-    found, left_out = contents_in_keras(graph, module.state_dict(), form, lossy=lossy, compiled=compiled)
-    if altered and not lossy:
-        raise RegspecError(altered)
-    left_out += tuple(each.what for each in altered)
+    found, left_out = contents_in_keras(graph, module, form, lossy=lossy, compiled=compiled)
     contents = {place.with_suffix(ending): raw for ending, raw in found.items()}
     for each, raw in contents.items():
         if not force:
@@ -112,7 +110,7 @@ def to_keras(
     return InKeras(tuple(contents), left_out)
 
 
-def _subject(model: Any, seed: int | None) -> tuple[Graph, nn.Module, Mapping[str, Any]]:
+def _subject(model: Any, seed: int | None) -> tuple[Graph, nn.Module, Compiled | None]:
     """The graph and the module of a model, and how it is compiled in Keras."""
     from torch import nn
 
@@ -120,29 +118,36 @@ def _subject(model: Any, seed: int | None) -> tuple[Graph, nn.Module, Mapping[st
         if (graph := graph_behind(model)) is None:
             what = f"the {type(model).__name__} was not made of a spec, so that it is not known what its layers are"
             raise RegspecError(Problem(what, "regspec.build gives such a module"))
-        return graph, model, {}
+        return graph, model, None
     if isinstance(model, PortedModel):
-        written = model.provenance
-        return graph_of(model.spec), model.build(), written.training if written.generation > 2 else {}
+        return graph_of(model.spec), model.build(), _compiled_as(model)
     if isinstance(model, Trained):
         return graph_of(model.spec), model.model, model.compiled
-    return graph_of(model), build(model, seed=seed), {}
+    return graph_of(model), build(model, seed=seed), None
+
+
+def _compiled_as(port: PortedModel) -> Compiled:
+    """How a port was compiled: as its file has it, which is Keras 3's already, or else by its training file alone."""
+    written = port.provenance
+    if written.generation > 2 or not port.training:
+        return Compiled(written.training if written.generation > 2 else {})
+    return Compiled({}, ("how it was compiled, by an older Keras: the folder of the saved port has it",))
 
 
 def contents_in_keras(
     graph: Graph,
-    state: Mapping[str, Tensor],
+    module: nn.Module,
     form: str,
     *,
     lossy: bool = False,
-    compiled: Mapping[str, Any] | None = None,
+    compiled: Compiled | None = None,
     said: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, bytes], tuple[str, ...]]:
     """A model's files in a form, by their endings, and what was left out.
 
     Args:
         graph: of the model.
-        state: its state_dict.
+        module: the model.
         form: ``keras`` or ``keras-source``.
         lossy: whether what Keras has no counterpart of is left out, where that changes no output.
         compiled: what a model in Keras is compiled with.
@@ -151,13 +156,22 @@ def contents_in_keras(
     Raises:
         RegspecError: with everything that Keras has no counterpart of.
     """
-    network = network_of(graph, for_file=form == "keras", lossy=lossy)
-    arrays = arrays_in(program_of(graph), {name: _numbers(each) for name, each in state.items()})
+    graph, altered = as_it_is(module, graph)
+    try:
+        network = network_of(graph, for_file=form == "keras", lossy=lossy)
+    except RegspecError as error:
+        raise RegspecError([*error.problems, *altered] if not lossy else error.problems) from None
+    if altered and not lossy:
+        raise RegspecError(altered)
+    arrays = arrays_in(program_of(graph), {name: _numbers(each) for name, each in module.state_dict().items()})
+    left_out = (*network.left_out, *(each.what for each in altered))
     if form == "keras":
-        return {".keras": archived(network, arrays, compiled or {}, said or {})}, network.left_out
+        compiled = compiled or Compiled()
+        raw = archived(network, arrays, compiled.config, said or {})
+        return {".keras": raw}, (*left_out, *compiled.unsaid)
     raw = weights_file(network, arrays, config_of(network))
     text = print_network(network, more="; load_weights takes the .weights.h5 file beside it")
-    return {".py": text.encode(), ".weights.h5": raw}, network.left_out
+    return {".py": text.encode(), ".weights.h5": raw}, left_out
 
 
 def _numbers(x: Tensor) -> Any:

@@ -10,6 +10,7 @@ signs, 4.0; by `vector_norm` 37. The gradient of L1 + L2: as here 21, of which 1
 by `lerp` 32; in pieces 24 to 34; with foreach 39, because each of its passes goes over all weights. So foreach is used
 for small tensors only, where a call costs more than the arithmetic. The sum of squares of 16 M numbers has an error of
 6e-4 as one dot product, and of 4e-8 in pieces, with one thread or two.
+Of large models numba does all this in one reading of each tensor, if it is there; see `by_numba`.
 On a GPU, where this has not been measured, foreach norms take a few launches, without synchronisation. They add in
 float64, because the order in which a float32 norm adds is not defined: on a CPU it adds one number after the other, and
 for 16 M numbers the error is 2e-2.
@@ -26,8 +27,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
+from regspec.runtime.kernels import one_pass
+
 Strengths = tuple[float, float]  # of the sum of absolute values, and of the sum of squares
 Group = tuple[Strengths, list[Tensor]]  # tensors of one device and type
+Members = tuple[float, float, list[Any]]  # two factors, and what they are of
 
 PACKED = 2**15  # the most numbers, of several small tensors together, that one call takes
 PIECE = 2**17  # the most numbers that one sum adds
@@ -64,7 +68,7 @@ class _Penalty(torch.autograd.Function):
         if xs[0].is_cuda:
             values = [_value_by_foreach(*each) for each in _members(sizes, xs)]
             return torch.stack(values).sum().to(dtype)
-        return torch.tensor(sum([_value(*each) for each in _members(sizes, xs)]), dtype=dtype, device="cpu")
+        return torch.tensor(_value([*_members(sizes, xs)]), dtype=dtype, device="cpu")
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -74,7 +78,7 @@ class _Penalty(torch.autograd.Function):
             each = [(gradient * (l1 * x.sign() + 2 * l2 * x)).to(x.dtype) for l1, l2, xs in groups for x in xs]
             return None, *each
         gradients: list[Tensor | None] = [None]
-        late: list[tuple[float, float, list[Tensor]]] = []
+        late: list[Members] = []
         for (l1, l2, xs), (_, _, edges) in zip(groups, _members(ctx.sizes, ctx.next_functions), strict=True):
             if all(_is_late(x, node) for x, (node, _) in zip(xs, edges, strict=True)):
                 late.append((l1, 2 * l2, xs))
@@ -86,7 +90,7 @@ class _Penalty(torch.autograd.Function):
         return tuple(gradients)
 
 
-def _members(sizes: list[tuple[float, float, int]], xs: tuple[Any, ...]) -> Iterator[tuple[float, float, list[Any]]]:
+def _members(sizes: list[tuple[float, float, int]], xs: tuple[Any, ...]) -> Iterator[Members]:
     """The strengths of each group, with the items of ``xs`` that belong to it."""
     start = 0
     for l1, l2, count in sizes:
@@ -97,7 +101,13 @@ def _members(sizes: list[tuple[float, float, int]], xs: tuple[Any, ...]) -> Iter
 # -- values ------------------------------------------------------------------------------------------------------------
 
 
-def _value(l1: float, l2: float, xs: list[Tensor]) -> float:
+def _value(groups: list[Members]) -> float:
+    """The penalty of groups on the CPU."""
+    taken, rest = _for_one_pass(groups)
+    return sum(map(one_pass.value, taken)) + sum([_value_by_torch(*each) for each in rest])
+
+
+def _value_by_torch(l1: float, l2: float, xs: list[Tensor]) -> float:
     """The penalty of a group on the CPU. A dot product is the fastest sum, but over many numbers inexact."""
     value = 0.0
     for batch in _batches(xs):
@@ -121,6 +131,37 @@ def _value_by_foreach(l1: float, l2: float, xs: list[Tensor]) -> Tensor:
     return value
 
 
+def _in_one_pass(xs: list[Tensor]) -> bool:
+    """Whether tensors are many numbers, and no mode of torch wants to see each operation."""
+    return one_pass.takes(sum([x.numel() for x in xs])) and not torch._C._len_torch_dispatch_stack()
+
+
+def _is_in_one_piece(x: Tensor) -> bool:
+    return is_plain(x) and one_pass.is_in_one_piece(x)
+
+
+def _for_one_pass(groups: list[Members]) -> tuple[list[list[one_pass.Part]], list[Members]]:
+    """The tensors that numba takes, by type and each once, with the sums of its factors; and groups of the others."""
+    if not _in_one_pass([x for _, _, xs in groups for x in xs]):
+        return [], groups
+    taken: dict[int, one_pass.Part] = {}
+    rest: list[Members] = []
+    for l1, l2, xs in groups:
+        others = []
+        for x in xs:
+            if _is_in_one_piece(x):
+                own = taken.get(id(x), (0.0, 0.0))  # a gradient that two threads add to would be wrong
+                taken[id(x)] = (own[0] + l1, own[1] + l2, x, None)
+            else:
+                others.append(x)
+        if others:
+            rest.append((l1, l2, others))
+    by_type: dict[torch.dtype, list[one_pass.Part]] = {}
+    for part in taken.values():
+        by_type.setdefault(part[2].dtype, []).append(part)
+    return [*by_type.values()], rest
+
+
 def _batches(xs: list[Tensor]) -> list[list[Tensor]]:
     """Tensors grouped by call: several small ones together, a large one alone, so that it stays in the cache."""
     if not xs or xs[0].is_cuda:
@@ -142,7 +183,12 @@ def _batches(xs: list[Tensor]) -> list[list[Tensor]]:
 
 def _gradients(l1: float, l2: float, xs: list[Tensor], scale: Tensor) -> list[Tensor]:
     """``scale * (l1 * sign(x) + l2 * x)`` for each of a group. Multiplying by a tensor is faster than by a number."""
-    gradients: list[Tensor] = []
+    if not scale.is_cuda and _in_one_pass(xs) and all(map(_is_in_one_piece, xs)):
+        gradients = [torch.empty_like(x) for x in xs]
+        factor = scale.item()
+        one_pass.write([(factor * l1, factor * l2, x, made) for x, made in zip(xs, gradients, strict=True)])
+        return gradients
+    gradients = []
     for batch in _batches(xs):
         if not l1:
             gradients += torch._foreach_mul(batch, l2 * scale)
@@ -176,9 +222,12 @@ def _is_late(x: Tensor, node: Any) -> bool:
 
 
 @torch.no_grad()
-def add_gradients(groups: list[tuple[float, float, list[Tensor]]], scale: Tensor) -> None:
+def add_gradients(groups: list[Members], scale: Tensor) -> None:
     """Adds ``scale * (l1 * sign(x) + l2 * x)`` to the ``.grad`` of each tensor of each group, without a copy of x."""
-    for l1, l2, xs in groups:
+    taken, rest = ([], groups) if scale.is_cuda else _for_one_pass(groups)
+    for parts in taken:
+        rest = rest + _added_in_one_pass(parts, scale.item())
+    for l1, l2, xs in rest:
         for batch in _batches(xs):
             gradients = [x.grad for x in batch if x.grad is not None and not x.grad.is_sparse]
             if len(gradients) == len(batch):
@@ -189,6 +238,26 @@ def add_gradients(groups: list[tuple[float, float, list[Tensor]]], scale: Tensor
                 continue
             for x, gradient in zip(batch, _gradients(l1, l2, batch, scale), strict=True):
                 add_to_grad(x, gradient)
+
+
+def _added_in_one_pass(parts: list[one_pass.Part], scale: float) -> list[Members]:
+    """Adds gradients to those that are there, and writes those that are not; the tensors whose are of another form."""
+    there: list[one_pass.Part] = []
+    new: list[one_pass.Part] = []
+    others: list[Members] = []
+    for l1, l2, x, _ in parts:
+        gradient = x.grad
+        if gradient is None:
+            new.append((scale * l1, scale * l2, x, torch.empty_like(x)))
+        elif is_plain(gradient) and one_pass.lie_alike(x, gradient):
+            there.append((scale * l1, scale * l2, x, gradient))
+        else:
+            others.append((l1, l2, [x]))
+    one_pass.add(there)
+    one_pass.write(new)
+    for _, _, x, gradient in new:
+        x.grad = gradient
+    return others
 
 
 def add_to_grad(x: Tensor, gradient: Tensor) -> None:

@@ -162,3 +162,43 @@ class PReLU(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{tuple(self.weight.shape)}"
+
+
+class SReLU(nn.Module):
+    """``x`` between two thresholds, ``t_left`` and ``t_left + abs(t_right)``, and slopes on both sides of them.
+
+    The parameters have the shape of an example, with ones where axes share them.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.t_left = nn.Parameter(torch.zeros(shape))
+        self.a_left = nn.Parameter(torch.zeros(shape))
+        self.t_right = nn.Parameter(torch.zeros(shape))
+        self.a_right = nn.Parameter(torch.ones(shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        left, below, width, above = (
+            each.to(x.dtype) for each in (self.t_left, self.a_left, self.t_right.abs(), self.a_right)
+        )
+        beyond = x - left
+        between = torch.minimum(beyond.relu(), width)
+        return left + between - below * (-beyond).relu() + above * (beyond - width).relu()
+
+    def extra_repr(self) -> str:
+        return f"{tuple(self.t_left.shape)}"
+
+
+class ParametricSoftplus(nn.Module):
+    """``alpha * log(1 + exp(beta * x))``; both have the shape of an example, with ones where axes share them."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.full(shape, 0.2))
+        self.beta = nn.Parameter(torch.full(shape, 5.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.alpha.to(x.dtype) * nn.functional.softplus(self.beta.to(x.dtype) * x)
+
+    def extra_repr(self) -> str:
+        return f"{tuple(self.alpha.shape)}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,13 @@ from torch import Tensor, nn
 def eye_(tensor: Tensor, gain: float) -> Tensor:
     """Fills a matrix with the identity times ``gain``."""
     return nn.init.eye_(tensor).mul_(gain)
+
+
+@torch.no_grad()
+def fill_by_(tensor: Tensor, function: Callable[..., Tensor | None], /, **arguments: Any) -> Tensor:
+    """Fills a parameter by a function of it, which fills it in place or gives what is put there."""
+    values = function(tensor, **arguments)
+    return tensor if values is None or values is tensor else tensor.copy_(values)
 
 
 @torch.no_grad()

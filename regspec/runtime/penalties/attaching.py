@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from regspec.runtime.penalties.listeners import without_listeners
 from regspec.runtime.penalties.regularized import Regularized
 from regspec.runtime.penalties.state import State
-from regspec.runtime.penalties.terms import without_listeners
 
 # -- until then --------------------------------------------------------------------------------------------------------
 
@@ -110,6 +110,7 @@ def _regularized(cls: Any) -> Any:
         kind = type(f"Regularized{type(cls).__name__}", (_Constructing, type(cls)), {})
         own: dict[str, Any] = {"__module__": cls.__module__, "__reduce_ex__": _reduce_ex, "__setstate__": _set_state}
         own["__prepare_scriptable__"] = _prepare_scriptable
+        own["_listens_by_hooks"] = True
         for name, method in {"__deepcopy__": _deepcopy, "__copy__": _copy}.items():
             if hasattr(cls, name):
                 own[name] = method

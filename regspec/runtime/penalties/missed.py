@@ -10,10 +10,11 @@ from weakref import ref
 import torch
 from torch import Tensor
 
+from regspec.runtime.penalties.listeners import Heard, Listener, listeners_of, listening
 from regspec.runtime.penalties.passes import is_for_parameters
 from regspec.runtime.penalties.readings import tensors
 from regspec.runtime.penalties.state import AnyTerm, Penalized, named_terms, penalized_in
-from regspec.runtime.penalties.terms import Heard, Listener, Seen, listening
+from regspec.runtime.penalties.terms import Seen
 
 WATCHED = 3  # forwards in training after which a backward warns if the penalties were not read
 
@@ -24,7 +25,7 @@ def heard_by(module: Penalized, listeners: set[Listener]) -> list[Heard]:
     Raises:
         RuntimeError: where a listener's module was called, but not by the model.
     """
-    running = [each for each in listening.heard or () if each[0] in listeners]
+    running = [each for each in listening.notes.heard if each[0] in listeners] if listening.notes is not None else []
     heard = running or [each for each in module._regspec.heard if each[0] in listeners]
     if missing := listeners.difference([each[0] for each in heard]):  # one may be heard several times
         named = [(name, term) for name, term, _ in named_terms(module) if isinstance(term, Listener)]
@@ -38,8 +39,7 @@ def _ask_why(module: Penalized, silent: list[tuple[str, Listener]]) -> None:
         raise RuntimeError(f"the output of {', '.join(missed)} was computed outside of {_CALL}")
     if not module._regspec.has_run:
         return
-    hooks = [hook for part in module.modules() for hook in part._forward_hooks.values()]
-    heard = {hook for hook in hooks if isinstance(hook, Listener)}
+    heard = {listener for part in module.modules() for listener in listeners_of(part)}
     if lost := [name for name, listener in silent if listener not in heard]:
         raise RuntimeError(f"{', '.join(lost)}: the module that is listened to is no longer in the model")
     never = [name for name, listener in silent if not listener.is_called]
@@ -82,7 +82,7 @@ def _warn_if_unread(watched: ref[Penalized], gradient: Tensor) -> None:
 
 def _on_loss(module: Penalized) -> list[str]:
     """The terms that would train something if the loss were read: on the loss, of no frozen weight, and each once."""
-    seen: Seen = {}
+    seen = Seen(module)
     return [name for name, term, owner in named_terms(module) if _trains(term, owner, seen)]
 
 

@@ -45,6 +45,11 @@ def is_recorded(output: Any = None) -> bool:
     return torch._C._get_tracing_state() is not None or isinstance(output, torch.fx.Proxy)
 
 
+def is_no_forward() -> bool:
+    """Whether what runs, uncompiled, is a backward pass, or written down by `torch.jit.trace`."""
+    return torch._C._current_graph_task_id() != -1 or torch._C._get_tracing_state() is not None
+
+
 def is_part_of_script() -> bool:
     """Whether `torch.jit.script` prepares a module that is in another."""
     prepare, depth = torch.jit._script.call_prepare_scriptable_func_impl.__code__, 0

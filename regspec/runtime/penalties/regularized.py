@@ -20,9 +20,19 @@ from torch import Tensor, nn
 from regspec.runtime.kernels.fused import is_plain
 from regspec.runtime.kernels.sharded import is_sharded, joined, refuse_flat_parameters, shard
 from regspec.runtime.penalties.compiling import forget_compiled, guard_hooks
+from regspec.runtime.penalties.listeners import (
+    CARRIED,
+    PENALTY,
+    Listener,
+    Notes,
+    listening,
+    read,
+    settled,
+    without_listeners,
+)
 from regspec.runtime.penalties.missed import heard_by, watch
 from regspec.runtime.penalties.notebook import module_html
-from regspec.runtime.penalties.passes import is_in_backward, is_part_of_script, is_recorded
+from regspec.runtime.penalties.passes import is_no_forward, is_part_of_script
 from regspec.runtime.penalties.readings import Reading
 from regspec.runtime.penalties.state import (
     Constraint,
@@ -34,18 +44,7 @@ from regspec.runtime.penalties.state import (
     project,
     terms_in,
 )
-from regspec.runtime.penalties.terms import (
-    CARRIED,
-    Heard,
-    Listener,
-    Regularizer,
-    Seen,
-    WeightTerm,
-    listening,
-    settled,
-    unchanged,
-    without_listeners,
-)
+from regspec.runtime.penalties.terms import Regularizer, Seen, WeightTerm
 from regspec.runtime.penalties.totals import Total
 
 
@@ -63,6 +62,8 @@ class Regularized(Penalized):
         >>> list(Net().regularization_terms())
         ['hidden.kernel']
     """
+
+    _listens_by_hooks = False  # also to modules of its own
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,7 +114,7 @@ class Regularized(Penalized):
             module = self.get_submodule(path)
             listener = Listener(regularizer, reduction, reading)
             self._regspec.add(name, listener)
-            module.register_forward_hook(listener)
+            listener.listen(module, by_hook=self._listens_by_hooks or not path or "." in path)
         forget_compiled()
 
     def add_constraints(self, constraint: Constraint, weights: Mapping[str, str | tuple[str, ...]]) -> None:
@@ -142,12 +143,15 @@ class Regularized(Penalized):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not detach):
             measured: dict[Listener, Tensor] = {}
             listeners = {term for term, _ in terms_in(self) if isinstance(term, Listener)}
-            for listener, x, output, version, share in heard_by(self, listeners):
+            heard = heard_by(self, listeners)
+            now = [(each[0], each[1]) for each in heard if each[3] in (PENALTY, CARRIED)]
+            for listener, x, share in read(heard):
                 parts = listener.on_loss() if listener.carried else None  # those that are carried were heard alone
-                penalty = x if output is None else listener.penalty(unchanged(x, output, version), parts, share)
+                now.append((listener, listener.penalty(x, parts, share)))
+            for listener, penalty in now:
                 measured[listener] = measured[listener] + penalty if listener in measured else penalty
             penalties: dict[str, Tensor] = {}
-            seen: Seen = {}
+            seen = Seen(self)
             pieces: dict[str, Tensor] = {}  # the weights of which a penalty is that of this rank's shard, until the end
             for name, term, module in named_terms(self):
                 if isinstance(term, Listener):
@@ -178,7 +182,7 @@ class Regularized(Penalized):
         refuse_flat_parameters(self)
         total = Total()
         listeners: set[Listener] = set()
-        seen: Seen = {}
+        seen = Seen(self)
         for _, module in penalized_in(self):
             module._regspec.is_read = True  # it may be called by itself, too
             for term in module._regspec.terms.values():
@@ -189,12 +193,10 @@ class Regularized(Penalized):
                     total.add(term, weight, 1.0)
                 if term.scheduled and not term.scheduled[0].is_set and self.training and torch.is_grad_enabled():
                     raise RuntimeError(_UNSET)
-        for listener, x, output, version, share in heard_by(self, listeners):
-            if output is None:
-                if version != CARRIED:
-                    total.penalties.append(x)
-            else:
-                total.add(listener, unchanged(x, output, version), share)
+        heard = heard_by(self, listeners)
+        total.penalties += [penalty for _, penalty, _, kind, _ in heard if kind == PENALTY]
+        for listener, x, share in read(heard):
+            total.add(listener, x, share)
         loss = total.sum()
         if loss is None:
             parameter = next(self.parameters(), None)
@@ -248,24 +250,27 @@ class Regularized(Penalized):
     # -- the forward --------------------------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if listening.heard is not None or torch.compiler.is_exporting() or is_in_backward() or is_recorded():
+        is_traced = torch.compiler.is_compiling()
+        if listening.notes is not None or (torch.compiler.is_exporting() if is_traced else is_no_forward()):
             return super().__call__(*args, **kwargs)
         state = self._regspec
-        heard: list[Heard] = []
-        if torch.compiler.is_compiling():
+        if is_traced:
             state.heard = [*state.heard] if state.accumulates else []  # reading it would be a guard
+            notes = Notes(self.training, 0, False)
         else:
             guard_hooks()
             if not state.accumulates:
-                state.heard.clear()
-        listening.heard, listening.has_gradients = heard, torch.is_grad_enabled()
+                state.forget()
+            notes = Notes(self.training, state.room, not torch.is_inference_mode_enabled())
+        listening.notes = notes
         try:
             output = super().__call__(*args, **kwargs)
         finally:
-            listening.heard = None
-        if not torch.compiler.is_compiling():
+            listening.notes = None
+        heard = notes.heard
+        if not is_traced:
             if heard:
-                heard = settled(heard)
+                heard, state.room = settled(notes, output), notes.room
             if not state.is_read and self.training:
                 watch(self, output)
             if state.bindings and self.training and torch.is_grad_enabled():
@@ -356,7 +361,7 @@ def accumulate(model: nn.Module) -> Iterator[None]:
     """
     roots = [model] if isinstance(model, Penalized) else [each for _, each in inner(model, "", {model})]
     for root in roots:
-        root._regspec.heard.clear()
+        root._regspec.forget()
         root._regspec.accumulates = True
     try:
         yield

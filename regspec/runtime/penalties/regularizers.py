@@ -17,6 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from regspec.runtime.kernels.closed import (
+    cosines_of_rows,
+    has_closed_forms,
+    has_singular_values,
+    largest_singular_value,
+    norms_of_columns,
+    scalar,
+)
 from regspec.runtime.kernels.sharded import whole
 from regspec.runtime.penalties.proximal import shrunk_groups
 
@@ -43,6 +51,12 @@ def _norm(x: Tensor, dim: int | None = None, *, keepdim: bool = False) -> Tensor
     """The Euclidean norm, whose gradient is zero where it is zero."""
     norm: Tensor = torch.linalg.vector_norm(x, dim=dim, keepdim=keepdim)
     return norm
+
+
+def _spectral_norm(matrix: Tensor) -> Tensor:
+    """The largest singular value."""
+    largest: Tensor = torch.linalg.matrix_norm(matrix, ord=2)
+    return largest
 
 
 class WithWeights:
@@ -139,10 +153,15 @@ class Orthogonal:
             rows = _matrix(_wide(x), self.dim)
             if self.mode == "columns":
                 rows = rows.T
-            rows = rows / _norm(rows, 1, keepdim=True).clamp_min(1e-7)
-            cosines = (rows @ rows.T).triu(1)
-            pairs = len(rows) * (len(rows) - 1) // 2
-            return self.strength * cosines.abs().sum() / max(pairs, 1)
+            pairs = max(len(rows) * (len(rows) - 1) // 2, 1)
+            # for regspec
+            if has_closed_forms(x):
+                return self.strength / pairs * scalar(rows, cosines_of_rows, self._of_rows)
+            return self.strength / pairs * self._of_rows(rows)
+
+    def _of_rows(self, rows: Tensor) -> Tensor:
+        rows = rows / _norm(rows, 1, keepdim=True).clamp_min(1e-7)
+        return (rows @ rows.T).triu(1).abs().sum()
 
 
 @dataclass(frozen=True)
@@ -173,7 +192,11 @@ class GroupLasso:
 
     def __call__(self, x: Tensor) -> Tensor:
         groups = _matrix(_wide(x), self.dim)
-        return self.strength * math.sqrt(len(groups)) * _norm(groups, 0).sum()
+        factor = self.strength * math.sqrt(len(groups))
+        # for regspec
+        if has_closed_forms(x):
+            return factor * scalar(groups, norms_of_columns, lambda groups: _norm(groups, 0).sum())
+        return factor * _norm(groups, 0).sum()
 
     # for regspec
     def of_shard(self, x: Tensor, shape: Sequence[int], join: Join) -> Tensor:
@@ -268,8 +291,11 @@ class Spectral:
 
     def __call__(self, x: Tensor) -> Tensor:
         with _full_precision(x):
-            largest: Tensor = torch.linalg.matrix_norm(_matrix(_wide(x), self.dim), ord=2)
-            return self.strength * largest
+            matrix = _matrix(_wide(x), self.dim)
+            # for regspec
+            if has_closed_forms(x) and has_singular_values(matrix):
+                return self.strength * scalar(matrix, largest_singular_value, _spectral_norm)
+            return self.strength * _spectral_norm(matrix)
 
 
 @dataclass(frozen=True)

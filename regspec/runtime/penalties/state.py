@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from regspec.runtime.kernels.sharded import fill, whole
-from regspec.runtime.penalties.terms import Heard, Listener, WeightTerm
+from regspec.runtime.penalties.listeners import ROOM, Heard, Listener
+from regspec.runtime.penalties.terms import WeightTerm
 from regspec.runtime.penalties.weights import tensor_at
 
 AnyTerm = WeightTerm | Listener
@@ -24,6 +25,7 @@ class State:
         self.terms: dict[str, AnyTerm] = {}
         self.constraints: dict[str, tuple[Constraint, tuple[str, ...]]] = {}
         self.heard: list[Heard] = []  # in the last forward, or in several that are accumulated
+        self.room = ROOM  # for outputs without a gradient, beside those
         self.accumulates = False
         self.is_read = False  # whether anybody has ever asked for the penalties
         self.watched = 0  # how many forwards in training were watched
@@ -37,6 +39,11 @@ class State:
             raise ValueError(f"there is a term '{name}' already")
         self.terms[name] = term
 
+    def forget(self) -> None:
+        """Lets go of what was heard."""
+        self.heard.clear()
+        self.room = ROOM
+
     def of_copy(self) -> State:
         """That of a copy of the module, which is bound to no optimizer, and has heard nothing.
 
@@ -45,7 +52,7 @@ class State:
         made = copy(self)
         made.terms = {name: term.unbound() for name, term in self.terms.items()}
         made.constraints, made.attached = {**self.constraints}, [*self.attached]
-        made.heard, made.bindings = [], []
+        made.heard, made.room, made.bindings = [], ROOM, []
         return made
 
 

@@ -1,25 +1,9 @@
-"""Terms: a regularizer of a weight, which is computed when it is read; or of an output, which a forward hook hears.
-
-In training the outputs themselves are kept, and their penalties computed when they are read: then all L1 and L2
-penalties are one node of the graph. In evaluation, or without gradients, a hook computes its penalty at once, and keeps
-a scalar. What follows from keeping outputs:
-
-- An operation in place may change an output before its penalty is read. So the first forward keeps copies, and learns
-  from the tensors' versions which outputs are changed; those are copied from then on, and any other change is an error.
-- Under checkpointing, an output that is kept stays in memory, though what is behind it does not.
-- A forward that is recomputed in the backward pass notes nothing; its hooks compute what they did in the forward, so
-  that the saved tensors correspond.
-
-On the gradient route an output goes on as it is, and takes the gradient of its penalty with it in the backward pass.
-Two ways were weighed: a hook on the output's gradient, which compiled code does not take; or, as here, an autograd
-function of the output and its penalty, which gives the penalty a gradient of one. So every regularizer has the route.
-"""
+"""Terms: a regularizer of a weight, or of several, as the parts of its sum. What hears outputs is in `listeners`."""
 
 from __future__ import annotations
 
 import re
-import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from functools import partial
 from itertools import chain, count
@@ -29,15 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from regspec.runtime.kernels.sharded import penalty_of, whole
-from regspec.runtime.penalties.passes import (
-    is_differentiated,
-    is_in_backward,
-    is_in_reentrant_checkpoint,
-    is_recorded,
-)
-from regspec.runtime.penalties.readings import Reading
 from regspec.runtime.penalties.regularizers import L1, L1L2, L2, Apart, Sum, WithWeights
 from regspec.runtime.penalties.schedules import Scheduled
+from regspec.runtime.penalties.tracing import traced, without_schedule
 from regspec.runtime.penalties.weights import identity_at, is_trained_at, tensor_at, weight_at
 
 Regularizer = Callable[[Tensor], Tensor]
@@ -62,6 +40,7 @@ class Term:
         self.carried = tuple(
             part for part, route in zip(self.parts, self.routes, strict=True) if route == "gradient"
         )  # of an output: by the backward pass
+        self.traced = tuple(map(traced, self.parts))
         l1, l2, others = 0.0, 0.0, []
         for part in self.on_loss():
             own, factor = without_schedule(part)
@@ -111,7 +90,11 @@ class Term:
 
     def on_loss(self) -> Iterable[Regularizer]:
         """The parts that are on the loss."""
-        return [part for part, route in zip(self.parts, self.routes, strict=True) if route == "loss"]
+        return [part for part, route in zip(self.now(), self.routes, strict=True) if route == "loss"]
+
+    def now(self) -> tuple[Regularizer, ...]:
+        """The parts, as eager code computes them, or compiled code."""
+        return self.traced if torch.compiler.is_compiling() else self.parts
 
     def penalty(self, x: Tensor, parts: Iterable[Regularizer] | None = None, share: float = 1.0) -> Tensor:
         """The penalty of a tensor, a scalar; or some parts of it.
@@ -119,7 +102,7 @@ class Term:
         It is multiplied by ``share``, unless it is a mean over the batch by itself.
         """
         penalties = []
-        for part in self.parts if parts is None else parts:
+        for part in self.now() if parts is None else parts:
             penalty = penalty_of(part, x)
             penalties.append(penalty if share == 1.0 or getattr(part, "averages_batch", False) else penalty * share)
         return sum(penalties[1:], penalties[0])
@@ -135,13 +118,6 @@ def _summands(regularizer: Regularizer) -> Iterator[Regularizer]:
             yield from _summands(part)
     else:
         yield regularizer
-
-
-def without_schedule(regularizer: Any) -> tuple[Any, float]:
-    """A regularizer without its schedules, and what these multiply its strength by now."""
-    if isinstance(regularizer, Scheduled):
-        return regularizer.regularizer, regularizer.factor
-    return regularizer, 1.0
 
 
 def innermost(regularizer: Any) -> Any:
@@ -221,169 +197,29 @@ class WeightTerm(Term):
         return any(found) if self.adds_parameters or self.counts_frozen else all(found)
 
     def is_seen(self, module: nn.Module, seen: Seen) -> bool:
-        """Whether another term has the weight: they were tied. One weight may have several terms."""
+        """Whether another term has the weight by another path: they were tied. By one path it may have several."""
         first, *others = [identity_at(module, way) for way in self.ways]
-        term, owner = seen.setdefault((first, *others) if others else first, (self, module))
-        return term is not self and (owner is not module or term.parameters != self.parameters)
+        term, owner = seen.first.setdefault((first, *others) if others else first, (self, module))
+        if term is self:
+            return False
+        if owner is module:
+            return term.parameters != self.parameters
+        return seen.paths(term, owner) != seen.paths(self, module)
 
 
-Seen = dict[object, tuple[WeightTerm, nn.Module]]  # of each weight, the first term and its module
+class Seen:
+    """Of each weight in these modules, the first term that has it, and the module that has the term."""
 
+    def __init__(self, *roots: nn.Module) -> None:
+        self.roots = roots
+        self.first: dict[object, tuple[WeightTerm, nn.Module]] = {}
+        self._names: dict[nn.Module, tuple[int, str]] = {}  # once they are asked for, which is rare
 
-class Listener(Term):
-    """A regularizer of a module's outputs: a forward hook."""
-
-    def __init__(self, regularizer: Regularizer, reduction: str = "mean", reading: Reading | None = None) -> None:
-        super().__init__(regularizer)
-        self.reduction = reduction
-        self.reading = Reading() if reading is None else reading
-        self.direction = 1.0  # -1 where the optimizer climbs along gradients, and the penalty is carried by them
-        self.is_missed = False  # whether no forward of the model ran when it was last called
-        self.is_called = False  # whether it ever was called, or a warning has said that it was not
-        self.is_changed: bool | None = None  # whether the outputs are changed in place later on, once that is known
-
-    def unbound(self) -> Any:
-        """Itself: the hook of a module is the same object, also in a copy, which `__getstate__` puts on the loss."""
-        return self
-
-    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
-        if torch.compiler.is_exporting() or is_recorded(output):
-            return None
-        if self.carried:
-            return self.reading.replaced(output, partial(self._carry, module))
-        for x, samples in self.reading.read(output):
-            if x.is_floating_point() or x.is_complex():
-                self._hear(module, x, self._share(samples))
-        return None
-
-    def _share(self, samples: int) -> float:
-        """What a sum over an output is multiplied by: one over the samples in it, unless the penalty is a sum."""
-        return 1.0 if self.reduction == "sum" or samples == 1 else 1.0 / max(samples, 1)
-
-    def _carry(self, module: nn.Module, output: Tensor, x: Tensor, samples: int) -> Tensor:
-        """An output as it is, with the gradient of its penalty, which is that of ``x``."""
-        if not (x.is_floating_point() or x.is_complex()):
-            return output
-        share = self._share(samples)
-        self._hear(module, x, share)
-        penalty = self.penalty(x, self.carried, share)
-        if listening.heard is not None and not is_in_backward():
-            listening.heard.append((self, penalty.detach(), None, CARRIED, 1.0))
-        if not penalty.requires_grad:
-            return output
-        apply: Callable[..., Tensor] = _Carried.apply
-        return apply(output, penalty, self.direction)
-
-    def _hear(self, module: nn.Module, x: Tensor, share: float) -> None:
-        heard = listening.heard
-        is_traced = torch.compiler.is_compiling()
-        if is_in_backward():
-            heard = None  # what a checkpoint computes again was heard before
-        elif heard is None:
-            self.is_missed = True
-        elif not is_traced:
-            self.is_missed, self.is_called = False, True
-        parts = self.on_loss() if self.carried else self.parts
-        if not parts:
-            return
-        has_gradient = x.requires_grad and torch.is_grad_enabled()
-        if is_traced or self.takes_weights or not (has_gradient and module.training):  # weights, as they are now
-            is_without = heard is not None and not is_traced and not torch.is_grad_enabled()
-            if is_without and (module.training or listening.has_gradients) and is_in_reentrant_checkpoint():
-                raise RuntimeError(_REENTRANT)
-            # an operation in place may change x later on
-            penalty = self.penalty(x.clone() if has_gradient else x, parts, share)
-            if heard is not None:
-                heard.append((self, penalty, None, 0, 1.0))
-        elif heard is not None:
-            heard.append((self, x if self.is_changed is False else x.clone(), x, x._version, share))
-
-
-class _Carried(torch.autograd.Function):
-    """A copy of an output; in the backward pass the penalty has a gradient of one, and so its own reaches the output.
-
-    It is a copy, because an operation in place may change it, and the penalty's gradient needs what was there before.
-    """
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor, penalty: Tensor, direction: float) -> Tensor:
-        return x.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, float], output: Tensor) -> None:
-        ctx.dtype, ctx.direction = inputs[1].dtype, inputs[2]
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-        if is_differentiated():
-            raise RuntimeError(
-                "a gradient that is differentiated again, by create_graph, would take the gradient of an activity "
-                "penalty with it twice: put that penalty on the loss route"
-            )
-        return gradient, torch.full((), ctx.direction, dtype=ctx.dtype, device=gradient.device), None
-
-
-def without_listeners(module: nn.Module, listeners: Collection[Any] | None = None) -> nn.Module:
-    """The module itself, without the hooks that listen to outputs, or without these of them."""
-    for part in module.modules():
-        for number, hook in list(part._forward_hooks.items()):
-            if isinstance(hook, Listener) and (listeners is None or hook in listeners):
-                del part._forward_hooks[number]
-    return module
-
-
-# -- what is heard -----------------------------------------------------------------------------------------------------
-
-# Of a listener: its penalty, with None; or an output (or a copy of it), the output, and its version then. At last what
-# a sum over the output is multiplied by: one over the samples in it.
-Heard = tuple[Listener, Tensor, Tensor | None, int, float]
-CARRIED = -1  # in place of the version: the penalty is on the gradient route
-
-
-class Listening(threading.local):
-    """Where listeners note what they hear, in this thread; nowhere while no forward runs."""
-
-    def __init__(self) -> None:
-        self.heard: list[Heard] | None = None
-        self.has_gradients = False  # when the forward began
-
-
-listening = Listening()
-
-
-def settled(heard: list[Heard]) -> list[Heard]:
-    """What was heard, without copies of unchanged outputs; notes for each listener whether its outputs change."""
-    if all(
-        output is None or (listener.is_changed is False and output._version == version)
-        for listener, _, output, version, _ in heard
-    ):
-        return heard
-    changed = {each[0] for each in heard if each[2] is not None and each[2]._version != each[3]}
-    for listener in {each[0] for each in heard if each[2] is not None}:
-        if listener.is_changed is False and listener in changed:
-            listener.is_changed = True
-            raise RuntimeError(_CHANGED)
-        listener.is_changed = bool(listener.is_changed) or listener in changed
-    return [
-        (listener, x if output is None or listener.is_changed else output, output, version, share)
-        for listener, x, output, version, share in heard
-    ]
-
-
-def unchanged(x: Tensor, output: Tensor, version: int) -> Tensor:
-    """The output that was heard, if it is still what it was, or else its copy."""
-    if x is output and output._version != version:
-        raise RuntimeError(_CHANGED)
-    return x
-
-
-_CHANGED = (
-    "an output with a penalty was changed in place before its penalty was read, as it was not in the first forward: "
-    "use an operation that is not in place, or read the penalties before"
-)
-_REENTRANT = (
-    "re-entrant checkpointing loses the gradient of activity penalties: "
-    "call torch.utils.checkpoint.checkpoint(..., use_reentrant=False)"
-)
+    def paths(self, term: WeightTerm, owner: nn.Module) -> set[tuple[int, str]]:
+        """The paths of a term's parameters, each with the number of its root."""
+        if not self._names:
+            for index, root in enumerate(self.roots):
+                for name, part in root.named_modules():
+                    self._names.setdefault(part, (index, f"{name}." if name else ""))
+        index, prefix = self._names[owner]
+        return {(index, prefix + path) for path in term.parameters}

@@ -7,9 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regspec.runtime.kernels.fused import can_fuse, fused_penalty, is_plain
+from regspec.runtime.kernels.fused import Strengths, can_fuse, fused_penalty, is_plain
 from regspec.runtime.kernels.sharded import is_sharded, join, joined, placement, shard
-from regspec.runtime.penalties.terms import Listener, WeightTerm
+from regspec.runtime.penalties.listeners import Listener
+from regspec.runtime.penalties.terms import WeightTerm
+
+LARGE = 2**20  # the bytes of an output from which on it has a node of its own
 
 
 class Total:
@@ -18,7 +21,8 @@ class Total:
     def __init__(self) -> None:
         self.can_fuse = can_fuse()
         self.penalties: list[Tensor] = []
-        self.groups: dict[tuple[float, float, torch.dtype, int], list[Tensor]] = {}
+        # by strengths, type, device and whether they have a gradient
+        self.groups: dict[tuple[float, float, torch.dtype, int, bool], list[Tensor]] = {}
         self.shards: dict[Any, tuple[Tensor, Total]] = {}  # by how tensors are sharded: one of them, and their sum
 
     def add(self, term: WeightTerm | Listener, x: Tensor, share: float) -> None:
@@ -34,15 +38,21 @@ class Total:
             return
         l1, l2 = term.strengths
         if l1 or l2:
-            total.groups.setdefault((l1 * share, l2 * share, own.dtype, own.get_device()), []).append(own)
+            if own.grad_fn is not None and own.nbytes > LARGE and isinstance(term, Listener):
+                total.penalties.append(_in_its_turn((l1 * share, l2 * share), own))
+            else:
+                kind = l1 * share, l2 * share, own.dtype, own.get_device(), own.requires_grad
+                total.groups.setdefault(kind, []).append(own)
         if term.others:
-            self.penalties.append(term.penalty(x, term.others, share))
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not x.is_inference()):
+                self.penalties.append(term.penalty(x, term.others, share))
 
     def sum(self) -> Tensor | None:
         """The sum, on the device of the first; None where there is nothing."""
-        for device in {device for *_, device in self.groups}:
-            own = [((l1, l2), xs) for (l1, l2, _, where), xs in self.groups.items() if where == device]
-            self.penalties.append(fused_penalty(own))
+        for where in {(device, has_gradient) for *_, device, has_gradient in self.groups}:
+            own = [((key[0], key[1]), xs) for key, xs in self.groups.items() if key[3:] == where]
+            with torch.set_grad_enabled(torch.is_grad_enabled() and where[1]):
+                self.penalties.append(fused_penalty(own))
         # All weights are joined at once. Outputs are not joined with them: ranks that share a weight have other data.
         sums = [(is_weight, x, own.sum()) for (is_weight, *_), (x, own) in self.shards.items()]
         weights = [(value, x) for is_weight, x, value in sums if is_weight and value is not None]
@@ -51,4 +61,19 @@ class Total:
         if len(self.penalties) < 2:
             return self.penalties[0] if self.penalties else None
         first, *others = self.penalties
+        if torch.compiler.is_compiling():  # a stack would be one more buffer
+            return sum([each.to(first.device) for each in others], first)
         return torch.stack([first, *(each.to(first.device) for each in others)]).sum()
+
+
+def _in_its_turn(strengths: Strengths, x: Tensor) -> Tensor:
+    """The penalty of a large output, whose gradient is computed when the backward pass comes to it, and not before.
+
+    One node for all outputs would give all their gradients at once, at the beginning of the pass. The pass goes through
+    nodes from the latest to the earliest, so this one is counted as the one that comes next after the output.
+    """
+    penalty = fused_penalty([(strengths, [x])])
+    node: Any = penalty.grad_fn
+    if node is not None and x.grad_fn is not None:
+        node._set_sequence_nr(x.grad_fn._sequence_nr() + 1)
+    return penalty

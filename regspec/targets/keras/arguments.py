@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 from regspec.code.shapes import ShapeError, Symbol
 from regspec.language.activations import ActivationFunction
 from regspec.language.constraints import WeightConstraint
-from regspec.language.fields import Frozen, snake_case
+from regspec.language.fields import Frozen, in_order, snake_case
 from regspec.language.forms import Named
 from regspec.language.initializers import WeightInitializer
 from regspec.language.regularizers import L1, L1L2, L2, Orthogonal, Penalty, Regularizer, Scheduled
@@ -22,7 +22,7 @@ from regspec.targets.keras.network import Function, Object, Operation
 
 MODULES: dict[type[Named], str] = {WeightInitializer: "initializers", WeightConstraint: "constraints"}
 REGULARIZERS: dict[type[Penalty], str] = {L1: "L1", L2: "L2", L1L2: "L1L2", Orthogonal: "OrthogonalRegularizer"}
-_OF_SLOTS = ("_initializer", "_regularizer", "_constraint")
+ADDED = ("L1", "L2", "L1L2")  # whose sums are L1L2
 
 
 @dataclass
@@ -41,9 +41,12 @@ class Arguments:
         if isinstance(layer, Layer):
             fields = self._heard(layer, fields)
         given = {**self._own(layer, xs), **fields}
+        order = [name for name in in_order(type(layer)) if name in given and name != "dtype"]
+        given = {name: given[name] for name in dict.fromkeys((*order, *given))}
         made = {name: self.value(value) for name, value in given.items()}
         given = {name: each for name, each in made.items() if each is not LOST}
-        return Object(getattr(layer, "keras_module", Layer.keras_module), type(layer).__name__, given)
+        module = getattr(layer, "keras_module", Layer.keras_module)
+        return Object(module, type(layer).__name__, given, _first_of(type(layer)))
 
     def _heard(self, layer: Layer, fields: Mapping[str, Any]) -> Mapping[str, Any]:
         """The fields without a penalty on the output that Keras's class does not apply."""
@@ -82,7 +85,7 @@ class Arguments:
             instead = layer.keras_fields(*xs)
         is_frozen = getattr(layer, "trainable", True) is False
         found: dict[str, Any] = {}
-        for name in _in_order(type(layer)):
+        for name in in_order(type(layer)):
             declared = type(layer).model_fields[name]
             value = instead.get(name, getattr(layer, name))
             if value is None and self.for_file and name not in getattr(layer, "own_fields", ()):
@@ -127,10 +130,12 @@ class Arguments:
         kept = [each for each in made if each is not None]
         if len(kept) < 2:
             return kept[0] if kept else LOST
-        strengths = {type(part): part.strength for part in value.parts if isinstance(part, (L1, L2))}
-        if len(kept) == 2 and len(strengths) == 2:
-            return Object("regularizers", "L1L2", {"l1": strengths[L1], "l2": strengths[L2]})
-        return self._lose(f"has the regularizer {value}, which Keras does not have as one")
+        if any(each.name not in ADDED for each in kept):
+            return self._lose(f"has the regularizer {value}, which Keras does not have as one")
+        sums: dict[str, float] = {}
+        for name, strength in (pair for part in value.parts for pair in _strengths(part)):
+            sums[name] = sums.get(name, 0.0) + strength
+        return Object("regularizers", "L1L2" if len(sums) > 1 else "".join(sums).upper(), sums)
 
     def _activation(self, function: ActivationFunction) -> Any:
         """A function by its name; with arguments, by those, or as a layer."""
@@ -163,9 +168,11 @@ class Arguments:
 
     def _named(self, thing: Named) -> Any:
         """An initializer or a constraint: by its name, or by its class where it has arguments."""
+        module = next(module for cls, module in MODULES.items() if isinstance(thing, cls))
+        if thing.is_registered:
+            raise ShapeError(f"has the {module.removesuffix('s')} {thing.name}, which Keras does not have")
         if not _given(thing):
             return thing.name
-        module = next(module for cls, module in MODULES.items() if isinstance(thing, cls))
         return Object(module, type(thing).__name__, {name: self.value(each) for name, each in _given(thing).items()})
 
 
@@ -177,8 +184,28 @@ def _penalty(part: Penalty | Scheduled) -> Object | None:
     if isinstance(part, Scheduled) or type(part) not in REGULARIZERS:
         return None
     name = REGULARIZERS[type(part)]
-    given = {name.lower() if field == "strength" else field: value for field, value in _given(part).items()}
-    return Object("regularizers", name, given)
+    said = {**dict(_strengths(part)), **_given(part)} if isinstance(part, (L1, L2)) else _given(part)
+    given = {key: value for key, value in said.items() if key != "strength"}
+    return Object("regularizers", name, given, (*given,) if len(given) == 1 else ())
+
+
+@cache
+def _first_of(cls: type[Frozen]) -> tuple[str, ...]:
+    """The first arguments of Keras's class that say what a layer is: those that it needs, or its main one.
+
+    The number of an axis says nothing without its name.
+    """
+    needed = tuple(name for name in in_order(cls) if cls.model_fields[name].is_required())
+    main = getattr(cls, "main", None)
+    return needed or ((main,) if main and main not in getattr(cls, "axis_fields", ()) else ())
+
+
+def _strengths(part: Penalty | Scheduled) -> Iterator[tuple[str, float]]:
+    """The strengths of a penalty that is an L1, an L2 or both, by Keras's names."""
+    if isinstance(part, L1L2):
+        yield from (("l1", part.l1), ("l2", part.l2))
+    elif isinstance(part, (L1, L2)):
+        yield part.name, part.strength
 
 
 def _frozen(value: Any) -> Any:
@@ -201,11 +228,5 @@ def _is_default(value: Any, default: Any) -> bool:
 def _given(thing: Named) -> dict[str, Any]:
     """The arguments of a named thing that are not as their defaults."""
     declared = type(thing).model_fields
-    return {name: value for name, value in thing if declared[name].is_required() or value != declared[name].default}
-
-
-def _in_order(cls: type[Frozen]) -> list[str]:
-    """The fields of a class, as a person would write them: required ones first, those of slots last."""
-    declared = cls.model_fields
-    names = [name for each in cls.__mro__ for name in inspect.get_annotations(each) if name in declared]
-    return sorted(dict.fromkeys(names), key=lambda name: (not declared[name].is_required(), name.endswith(_OF_SLOTS)))
+    said = {name for name, each in declared.items() if each.is_required()} | thing.said_in_keras
+    return {name: value for name, value in thing if name in said or value != declared[name].default}

@@ -19,9 +19,8 @@ from regspec.layers.layer import Weight
 from regspec.layers.operations.operands import Array, dtype_of
 from regspec.layers.reshaping import OF_AXES
 from regspec.targets.keras.arguments import Arguments
-from regspec.targets.keras.masks import Masks, readers
+from regspec.targets.keras.masks import Masks
 from regspec.targets.keras.network import Call, Key, Network, Numbers, Object, Operation, Stored, Tensor
-from regspec.targets.torch.program import program_of
 from regspec.text.problems import Problem, Problems, RegspecError
 
 
@@ -36,7 +35,7 @@ def network_of(graph: Graph, *, for_file: bool = False, lossy: bool = False) -> 
     Raises:
         RegspecError: with everything that Keras has no counterpart of.
     """
-    making = _Making(for_file, lossy, {*readers(program_of(graph))})
+    making = _Making(for_file, lossy)
     network = making.network(graph, graph.name)
     if graph.counts_frozen:
         making.lose(Problem("frozen_penalties: counted, which Keras 3 does not do"))
@@ -55,7 +54,6 @@ class _Making:
 
     for_file: bool
     lossy: bool
-    readers: set[Node]  # that compute with masks
     problems: Problems = field(default_factory=Problems)
     left_out: list[Problem] = field(default_factory=list)
 
@@ -194,12 +192,15 @@ class _Body:
     def _by_rules(self, node: LayerNode) -> dict[str, Any]:
         """The regularizers of a layer's slots that it does not say itself."""
         layer, found = node.resolved.layer, dict[str, Any]()
-        slots = {weight.name: (weight.slot, weight.regularizer) for weight in node.resolved.weights}
+        weights = {weight.name: weight for weight in node.resolved.weights}
+        now = {term.weight: term.regularizer for term in node.resolved.terms}
         for term in node.resolved.terms:
-            slot, own = slots[term.weight] if term.weight is not None else _activity(term, node)
+            weight = weights.get(term.weight or "")
+            slot, own = _activity(term, node) if weight is None else (weight.slot, weight.regularizer)
             if term.regularizer == own:
                 continue
-            if not hasattr(layer, f"{slot}_regularizer"):
+            others = [now.get(each.name) for each in weights.values() if weight is not None and each.slot == slot]
+            if not hasattr(layer, f"{slot}_regularizer") or any(each != term.regularizer for each in others):
                 what = f"has a penalty on {term.slot} by a rule, which Keras's {node.kind} does not take"
                 self.making.lose(_problem(node, what))
                 continue
@@ -290,7 +291,8 @@ class _Body:
             found["attention_mask"] = self.tensors[node.attention_mask]
         if all(mask is x.mask for x, mask in zip(node.inputs, node.masks, strict=True)):
             layer = node.resolved.layer
-            if layer.merges_masks or layer.takes_inputs_apart or node not in self.making.readers:
+            is_told = not (layer.merges_masks or layer.takes_inputs_apart)
+            if not (is_told and layer.counts_by_mask(*node.resolved.inputs)):
                 return found  # Keras's class has no argument of masks, or takes them off its inputs
             return {**found, **self._told(node.masks[:1] if layer.state_structure else node.masks)}
         if any(mask is None and x.mask is not None for x, mask in zip(node.inputs, node.masks, strict=True)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import keyword
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,7 +47,7 @@ def print_network(network: Network, *, more: str = "") -> str:
 
     ``more`` is what its first line says besides.
     """
-    file = _File()
+    file = _File(f"make_{network.name}")
     file.add(network)
     imports = Imports()
     imports.module("keras")
@@ -64,6 +65,7 @@ def print_network(network: Network, *, more: str = "") -> str:
 class _File:
     """The functions of a file, and what they need."""
 
+    last: str  # the name of the whole network's function, which no other has
     functions: list[str] = field(default_factory=list)
     names: dict[str, str] = field(default_factory=dict)  # of functions, by their bodies
     modules: set[str] = field(default_factory=set)  # of Keras: layers, regularizers, …
@@ -76,7 +78,7 @@ class _File:
         body = "\n".join(line for statement in statements for line in statement.lines(1))
         if body not in self.names:
             name, number = f"make_{network.name}", 1
-            while name in self.names.values():
+            while name in self.names.values() or (name == self.last and not network.is_root):
                 number += 1
                 name = f"make_{network.name}_{number}"
             self.names[body] = name
@@ -94,7 +96,10 @@ class _File:
                 return variables[value]
             case Object():
                 self.modules.add(value.module)
-                return called(f"{value.module}.{value.name}", self.named(value.arguments, variables))
+                first = [name for name, given in zip(value.plain, value.arguments, strict=False) if name == given]
+                named = {name: each for name, each in value.arguments.items() if name not in first}
+                plain = [self.value(value.arguments[name], variables) for name in first]
+                return called(f"{value.module}.{value.name}", [*plain, *self.named(named, variables)])
             case Function():
                 self.modules.add(value.module)
                 name = f"{value.module}.{value.name}"
@@ -112,6 +117,19 @@ class _File:
     def named(self, arguments: Any, variables: dict[Tensor, str]) -> list[Doc]:
         """Arguments by name."""
         return [beside(f"{name}=", self.value(value, variables)) for name, value in arguments.items()]
+
+
+def _passed(network: Network) -> set[Tensor]:
+    """The tensors that the next call takes, and nothing else, so that they need no name of their own."""
+    uses = Counter(x for call in network.calls for x in call.tensors) + Counter(tensors_in(network.outputs))
+    pairs = zip(network.calls, network.calls[1:], strict=False)
+    found = {
+        call.outputs
+        for call, after in pairs
+        if isinstance(call.outputs, Tensor) and uses[call.outputs] == 1 and call.outputs in after.tensors
+    }
+    has_name = any(x.name == "x" for x in (*network.inputs, *(x for call in network.calls for x in call.tensors)))
+    return set() if has_name else found
 
 
 def _named_outputs(network: Network) -> Iterator[tuple[str, Tensor]]:
@@ -146,11 +164,13 @@ class _Function:
     layers: dict[str, str] = field(default_factory=dict)  # the variables of layers that are called again
     operations: dict[str, Operation] = field(default_factory=dict)
     taken: set[str] = field(default_factory=lambda: {*_TAKEN, "name"})
+    passed: set[Tensor] = field(default_factory=set)  # those that the next call alone takes, each of them ``x``
 
     def statements(self) -> Iterator[Statement]:
         """The inputs, a statement or two for each call, and the model."""
         network = self.network
         again = {call.layer for call in network.calls if call.made is None}
+        self.passed = _passed(network)
         for x in network.inputs:
             self.variables[x] = self._new(x.name)
             shape = Brackets("(", tuple(literal(size) for size in x.shape[1:]), ",)" if len(x.shape) == 2 else ")")
@@ -208,7 +228,7 @@ class _Function:
             yield Statement(value, f"{whole} = ")
             return
         for x in tensors_in(call.outputs):
-            self.variables[x] = self._new(x.name)
+            self.variables[x] = "x" if x in self.passed else self._new(x.name)
         target = self._structure(call.outputs)
         if isinstance(call.outputs, tuple) or (isinstance(call.outputs, list) and len(call.outputs) > 1):
             assert isinstance(target, Brackets)

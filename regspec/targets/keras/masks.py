@@ -8,28 +8,18 @@ known, and Keras hands it on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from regspec.code.expressions import Binary, Method
 from regspec.code.shapes import Symbol
-from regspec.graph.network import LayerNode, Node
+from regspec.graph.network import LayerNode
 from regspec.language.fields import snake_case
 from regspec.layers.masking import OPERATIONS_OF_MASKS
 from regspec.targets.keras.network import Operation, Tensor
-from regspec.targets.torch.program import Program, block_of
 
 Calling = Callable[[str, Operation, tuple[Any, ...]], Tensor]  # by the name of the call
-
-
-def readers(program: Program) -> Iterator[Node]:
-    """The nodes of a network, and of its blocks, that compute with masks of their inputs."""
-    for step in program.steps:
-        if (block := block_of(step)) is not None:
-            yield from readers(block)
-        elif isinstance(step.node, LayerNode) and len(step.inputs) > len(step.node.inputs):
-            yield step.node
 
 
 @dataclass

@@ -21,6 +21,7 @@ class Object:
     module: str  # of Keras: layers, regularizers, …
     name: str  # of the class
     arguments: Mapping[str, Any]
+    plain: tuple[str, ...] = field(default=(), compare=False)  # of its first arguments, which need no names in code
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -17,6 +17,9 @@ from regspec.training.exporting.about import output_names, told
 from regspec.training.exporting.comparing import BATCHES, cases_of, difference
 from regspec.training.exporting.forms import FORMS, Subject
 from regspec.views.summary import error_text
+
+if TYPE_CHECKING:
+    from regspec.keras.training.compiling import Compiled
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ def export(
     path: Path,
     form: str,
     *,
-    compiled: Mapping[str, Any] | None = None,
+    compiled: Compiled | None = None,
     lossy: bool = False,
     force: bool = False,
 ) -> Exported:
@@ -82,7 +85,7 @@ def export(
     """
     own = deepcopy(model).cpu().eval().requires_grad_(False)
     cases = cases_of(own, graph_of(spec))
-    made = FORMS[form](Subject(spec, own, cases, about, lossy, compiled or {}))
+    made = FORMS[form](Subject(spec, own, model, cases, about, lossy, compiled))
     apart = None
     if made.given is not None and not cases.is_drawn:
         apart = difference(made.given, cases, output_names(graph_of(spec)), made.by)

@@ -10,9 +10,9 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import safetensors.torch
 import torch
@@ -29,6 +29,9 @@ from regspec.training.exporting.comparing import Cases, Tensors, reason
 from regspec.training.measures.objective import tensors_of
 from regspec.training.runs.folder import as_safetensors
 
+if TYPE_CHECKING:
+    from regspec.keras.training.compiling import Compiled
+
 MOST = 2**31 - 2**20  # bytes of weights in one file of ONNX
 _OPERATOR = re.compile(r"OpOverload\(op='([\w.]+)'")
 _FIXED = re.compile(r"You marked L\['(\w+)'\]\.size\(\)\[(\d+)\] as dynamic but .* constant \((\d+)\)")
@@ -42,10 +45,11 @@ class Subject:
 
     spec: ModelSpec
     model: nn.Module
+    given: nn.Module  # that it is a copy of, with what is trained of it
     cases: Cases
     about: Mapping[str, Any]
     lossy: bool = False  # whether a form may leave out what changes no output
-    compiled: Mapping[str, Any] = field(default_factory=dict)  # how it was trained, as Keras compiles a model
+    compiled: Compiled | None = None  # how it was trained, as Keras compiles a model
 
     @property
     def graph(self) -> Graph:
@@ -261,9 +265,8 @@ def keras_source_of(subject: Subject) -> Made:
 def _in_keras(subject: Subject, form: str) -> tuple[dict[str, bytes], tuple[str, ...]]:
     with needing("Keras files", "keras"):
         from regspec.keras.writing.exporting import contents_in_keras
-    graph, state = subject.graph, subject.model.state_dict()
     lossy, compiled, said = subject.lossy, subject.compiled, subject.about
-    return contents_in_keras(graph, state, form, lossy=lossy, compiled=compiled, said=said)
+    return contents_in_keras(subject.graph, subject.given, form, lossy=lossy, compiled=compiled, said=said)
 
 
 FORMS: Mapping[str, Callable[[Subject], Made]] = {

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from regspec.modules.binding import bind
 from regspec.modules.measuring import outermost, regularization_loss, regularization_terms, strengths
+from regspec.runtime.penalties.listeners import Listener
 from regspec.runtime.penalties.state import terms_in
-from regspec.runtime.penalties.terms import Listener
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.data.examples import Parted
 from regspec.training.loop.groups import Groups

@@ -70,6 +70,7 @@ class Schedule:
     """A scheduler that is to be made, for an optimizer and a number of steps."""
 
     text: str
+    name: str
     make: Callable[..., LRScheduler]
     arguments: dict[str, Any]
     is_of_steps: bool
@@ -114,7 +115,7 @@ def named_schedule(text: str) -> Schedule:
     has_choice = key not in OF_STEPS and make is not ReduceLROnPlateau
     arguments = arguments_of(name, settings, {**known, "by": BY} if has_choice else known, ELSEWHERE)
     is_of_steps = arguments.pop("by", "steps" if key in OF_STEPS else "epochs") == "steps"
-    return Schedule(text, make, arguments, is_of_steps)
+    return Schedule(text, key, make, arguments, is_of_steps)
 
 
 def _unfit(make: Callable[..., LRScheduler]) -> tuple[str, ...]:

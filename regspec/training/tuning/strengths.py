@@ -20,7 +20,8 @@ from regspec.language.serialized import is_serialized
 from regspec.modules.building import build
 from regspec.modules.measuring import outermost
 from regspec.runtime.penalties.state import named_terms
-from regspec.runtime.penalties.terms import innermost, without_schedule
+from regspec.runtime.penalties.terms import innermost
+from regspec.runtime.penalties.tracing import without_schedule
 from regspec.specs.model import ModelSpec
 from regspec.specs.parameters import with_values
 from regspec.specs.rules import LayerRule

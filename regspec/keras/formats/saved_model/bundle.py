@@ -30,10 +30,12 @@ TYPES = dict(
 class Bundle:
     """The arrays of a bundle. Its methods raise `ValueError` and `LookupError` where it is damaged."""
 
-    def __init__(self, index: Path) -> None:
+    def __init__(self, index: Path, folder: Path) -> None:
+        """``folder`` is that of the whole model, which no link may lead out of."""
         if index.stat().st_size > MAX_INDEX:
             raise ValueError("its index is larger than any model's")
-        self.index = index
+        self.name = index.relative_to(folder).with_suffix("").as_posix()
+        self.folder = folder
         self.rows = rows(index.read_bytes())
         header = self._entry(b"")
         self._count = header.whole(1, 1) or 1
@@ -121,9 +123,11 @@ class Bundle:
         if not 0 <= number < self._count:
             raise ValueError(f"an array lies in file {number:,} of {self._count:,}")
         if number not in self._shards:
-            name = f"{self.index.stem}.data-{number:05d}-of-{self._count:05d}"
-            if (path := file_in(self.index.parent, name)) is None:
-                raise ValueError(f"'{name}' is not there")
+            name = f"{self.name}.data-{number:05d}-of-{self._count:05d}"
+            if (path := file_in(self.folder, name)) is None:
+                raise ValueError(
+                    f"'{name}', which has its arrays, is not there; give the whole folder, as it was saved"
+                )
             is_empty = not path.stat().st_size  # which can't be mapped
             self._shards[number] = np.zeros(0, np.uint8) if is_empty else np.memmap(path, np.uint8, "r")
         return self._shards[number]

@@ -134,7 +134,7 @@ def _arrays(folder: Path, item: Item) -> ArrayFile:
     if (index := file_in(folder, INDEX)) is None:
         what, hint = f"has no {INDEX}, and so no weights", "give the whole folder, as it was saved"
         raise RegspecError(Problem(what, f"{hint}; or other weights: --weights FILE", str(folder)))
-    bundle = Bundle(index)
+    bundle = Bundle(index, folder)
     if OBJECTS.encode() not in bundle.rows:
         raise ValueError("its arrays are those of no objects")
     keys = keys_in(stored_in(bundle.text(OBJECTS)), item)

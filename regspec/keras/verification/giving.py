@@ -1,0 +1,73 @@
+"""The arrays of a file that no loader of the Keras at hand reads, given to a model that it has made of the config.
+
+Such are SavedModels, whose loader loads functions of the file, TensorFlow.js, and files of tf.keras 2.12 to 2.14 or of
+Windows, whose groups have other names than today's.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+
+from regspec.keras.arrays.groups import groups_of
+from regspec.keras.configs.models import name_of
+from regspec.keras.older.graphs import is_model
+
+if TYPE_CHECKING:
+    from regspec.keras.arrays.files import ArrayFile
+
+
+def has_todays_groups(arrays: ArrayFile, renewed: Mapping[str, Any]) -> bool:
+    """Whether the Keras of today finds the arrays of a model's layers where a file has them."""
+    if arrays.is_legacy:
+        return True
+    return not arrays.is_of_windows and all(old == new for old, new in _groups(arrays, renewed["config"]))
+
+
+def give_arrays(model: Any, arrays: ArrayFile, renewed: Mapping[str, Any]) -> None:
+    """Gives a model of Keras the arrays of a file; ``renewed`` is the model's config as Keras 3 would have it.
+
+    Of a file that lists them by the names of layers each layer gets its own, in order. Any other is written again as
+    Keras writes its ``.weights.h5`` files today, and loaded by it. What Keras raises is not caught.
+    """
+    if arrays.is_legacy:
+        for layer in _layers_of(model):
+            if datasets := arrays.of_layer(layer.name):
+                layer.set_weights([arrays.array(each, each.shape) for each in datasets])
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.weights.h5"
+        with h5py.File(path, "w") as file:
+            for name in ("layers", "vars"):  # which each such file has
+                file.create_group(name)
+            for old, new in _groups(arrays, renewed["config"]):
+                for way, dataset in arrays.below(old).items():
+                    file[f"{new}/{way}"] = dataset[()]
+        model.load_weights(str(path))
+
+
+def _layers_of(model: Any) -> Iterator[Any]:
+    """The layers of a model, and of the models among them."""
+    for layer in model.layers:
+        if hasattr(layer, "layers"):
+            yield from _layers_of(layer)
+        else:
+            yield layer
+
+
+def _groups(arrays: ArrayFile, config: Mapping[str, Any], old: str = "", new: str = "") -> Iterator[tuple[str, str]]:
+    """The groups of a model's layers in a file, and where Keras has them today."""
+    before, today = groups_of(config, old, arrays), groups_of(config, new)
+    for layer in config["layers"]:
+        name = name_of(layer)
+        if name not in today:  # an operation
+            continue
+        if is_model(layer["config"]):
+            inside = f"{layer['held_in']}/" if "held_in" in layer else ""
+            yield from _groups(arrays, layer["config"], f"{before[name]}/{inside}", f"{today[name]}/{inside}")
+        else:
+            yield before[name], today[name]

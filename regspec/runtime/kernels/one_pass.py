@@ -1,0 +1,168 @@
+"""What computes L1 and L2 on a CPU: code that numba compiles for this machine, or torch's own operations.
+
+numba is in the extra ``fast``. It takes 0.3 s to import, and about 2 s the first time to compile, so it is loaded
+when weights are many. Where it is missing torch's operations do the same; where it fails they do, too, and say so.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import warnings
+from array import array
+from collections.abc import Callable
+from functools import cache
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+FEWEST = 2**19  # numbers for which numba is loaded
+CHOICES = ("auto", "numba", "torch")
+Part = tuple[float, float, Tensor, Tensor | None]  # strengths, a tensor, and its gradient where that is to be changed
+
+_chosen = "auto"
+_loading = threading.Lock()
+
+
+def choose(choice: str) -> None:
+    """From now on, this one computes penalties. Raises `ValueError` where it can't."""
+    global _chosen
+    if choice not in CHOICES:
+        raise ValueError(f"there is no backend '{choice}': there are {', '.join(CHOICES)}")
+    if choice == "numba" and _kernels() is None:
+        raise ValueError("numba can't be loaded: pip install 'regspec[fast]'")
+    _chosen = choice
+
+
+def of_large_models() -> str:
+    """What computes the penalties of many numbers."""
+    return "numba" if _chosen != "torch" and _kernels() is not None else "torch"
+
+
+def takes(count: int) -> bool:
+    """Whether numba computes penalties of so many numbers."""
+    if _chosen == "auto":
+        return count >= FEWEST and _kernels() is not None
+    return _chosen == "numba"
+
+
+# -- which tensors -----------------------------------------------------------------------------------------------------
+
+
+def is_in_one_piece(x: Tensor) -> bool:
+    """Whether a tensor of the CPU is numbers of a type that kernels have, one after the other in memory."""
+    return (
+        (x.dtype is torch.float32 or x.dtype is torch.float64)
+        and x.is_cpu
+        and x.layout is torch.strided
+        and (x.is_contiguous() or _has_channels_last(x))
+        and not (x.is_nested or x.is_neg() or x._is_zerotensor())
+    )
+
+
+def _has_channels_last(x: Tensor) -> bool:
+    return (x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)) or (
+        x.ndim == 5 and x.is_contiguous(memory_format=torch.channels_last_3d)
+    )
+
+
+def lie_alike(x: Tensor, gradient: Tensor) -> bool:
+    """Whether a gradient's numbers lie in memory as those of its tensor, which is in one piece."""
+    return (
+        gradient.dtype is x.dtype
+        and is_in_one_piece(gradient)
+        and not gradient.is_inference()  # it has no version
+        and (gradient.stride() == x.stride() or (gradient.is_contiguous() and x.is_contiguous()))
+    )
+
+
+# -- calls -------------------------------------------------------------------------------------------------------------
+
+
+def value(parts: list[Part]) -> float:
+    """``sum(l1 * sum(abs(x)) + l2 * sum(x**2))`` over tensors that are in one piece and of one type, in float64."""
+    return sum(_run(parts, _by_numba().VALUE))
+
+
+def add(parts: list[Part]) -> None:
+    """Adds ``l1 * sign(x) + l2 * x`` to gradients that lie as their tensors, of one type."""
+    if not parts:
+        return
+    _run(parts, _by_numba().ADD)
+    torch.autograd.graph.increment_version([gradient for *_, gradient in parts if gradient is not None])
+
+
+def write(parts: list[Part]) -> None:
+    """Writes it to gradients that are new, and lie as their tensors, of one type."""
+    if parts:
+        _run(parts, _by_numba().WRITE)
+
+
+def _run(parts: list[Part], what: int) -> array[float]:
+    """Has the threads of torch work on tensors; returns the results of chunks."""
+    code = _by_numba()
+    table, numbers, start = array("q", [0] * code.HEAD), array("d"), 0
+    for l1, l2, x, gradient in parts:
+        address = x.data_ptr()
+        table.extend((start, address, address if gradient is None else gradient.data_ptr()))
+        numbers.extend((l1, l2))
+        start += x.numel()
+    table.extend((start, 0, 0))
+    chunks = -(-start // code.CHUNK)
+    numbers.extend([0.0] * chunks)
+    table[1], table[2], table[3], table[4] = chunks, len(parts), what, numbers.buffer_info()[0]
+    kernel = _kernels()[parts[0][2].dtype]  # type: ignore[index]
+    address, threads, together = table.buffer_info()[0], min(torch.get_num_threads(), chunks), _openmp()
+    if threads > 1 and together is not None:
+        together(kernel, address, threads, 0)
+    elif chunks:
+        kernel(address)
+    return numbers[2 * len(parts) :]
+
+
+# -- what is loaded ----------------------------------------------------------------------------------------------------
+
+
+def _by_numba() -> ModuleType:
+    from regspec.runtime.kernels import by_numba
+
+    return by_numba
+
+
+def _kernels() -> dict[torch.dtype, Any] | None:
+    """The compiled functions; None where they can't be had."""
+    with _loading:
+        return _loaded()
+
+
+@cache
+def _loaded() -> dict[torch.dtype, Any] | None:
+    if find_spec("numba") is None:
+        return None
+    names = {"float32": torch.float32, "float64": torch.float64}
+    try:
+        code = _by_numba()
+        try:
+            return {dtype: code.kernel(name, is_cached=True) for name, dtype in names.items()}
+        except (RuntimeError, OSError):  # there is no folder for its cache that can be written
+            return {dtype: code.kernel(name, is_cached=False) for name, dtype in names.items()}
+    except Exception as error:  # of any kind: a numpy that it does not know, a machine for which it has no code
+        why = str(error).partition("\n")[0]
+        said = f"numba fails ({type(error).__name__}: {why}), and torch's operations compute penalties"
+        warnings.warn(said, RuntimeWarning, stacklevel=2)
+        return None
+
+
+@cache
+def _openmp() -> Callable[..., None] | None:
+    """The function of the OpenMP that torch has which runs another one on its threads; None where it has none."""
+    try:
+        together: Any = ctypes.CDLL(torch._C.__file__).GOMP_parallel
+    except (OSError, AttributeError):
+        return None
+    together.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+    together.restype = None
+    return together  # type: ignore[no-any-return]
