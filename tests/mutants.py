@@ -375,7 +375,7 @@ MUTANTS = (
     ),
     Mutant(
         "gates go back to Keras in torch's order",
-        "keras/arrays/matching.py",
+        "layers/arrays.py",
         "gates[..., np.argsort(weight.chunks), :]",
         "gates",
         "tests/layers/test_to_keras.py -k GRU",
@@ -405,7 +405,7 @@ MUTANTS = (
     Mutant(
         "outputs of inference mode, which have no versions, are kept without a copy",
         "runtime/penalties/listeners.py",
-        "notes.heard.append((listener, _copy(output), None, COPY, None))",
+        "notes.heard.append((listener, output.clone(), None, COPY, None))",
         "notes.heard.append((listener, output, None, COPY, None))",
         "tests/test_heard_outputs.py -k after_the_forward",
     ),
