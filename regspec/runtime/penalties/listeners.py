@@ -34,6 +34,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
+from inspect import getattr_static
+from types import FunctionType
 from typing import Any
 from weakref import ref
 
@@ -77,8 +79,9 @@ class Listener(Term):
         return self
 
     def listen(self, module: nn.Module, *, by_hook: bool) -> None:
-        """Hears a module from now on: by a hook, or in place of its forward."""
-        if by_hook or "forward" in vars(module):
+        """Hears a module from now on: by a hook, or in place of its forward, where that is a method as any other."""
+        is_method = isinstance(getattr_static(type(module), "forward"), FunctionType)  # no property, no static method
+        if by_hook or not is_method or "forward" in vars(module):
             module.register_forward_hook(self)
         else:
             vars(module)["forward"] = Listened(module, self).forward
@@ -328,7 +331,10 @@ def _apart(heard: Heard) -> Heard:
 
 def _copy(x: Tensor) -> Tensor:
     """A copy of an output; on the CPU it takes memory of its own only if one of the two is written to."""
-    return torch._lazy_clone(x) if x.is_cpu and can_fuse() else x.clone()
+    try:
+        return torch._lazy_clone(x) if type(x) is Tensor and x.is_cpu and can_fuse() else x.clone()
+    except NotImplementedError:  # nested and sparse ones have no memory that they could share
+        return x.clone()
 
 
 def read(heard: Iterable[Heard]) -> Iterator[tuple[Listener, Tensor, float]]:
