@@ -232,14 +232,23 @@ def test_groups_whose_numbers_have_thresholds(name: str, orders: int, dtype: tor
     assert zeros or orders
 
 
-def test_no_step_where_the_rate_is_zero() -> None:
+class OfItsOwn(optim.Adam):
+    """An Adam with an attribute that is no method of `Sized`."""
+
+    step_size = 0.5
+
+
+@pytest.mark.parametrize("make", [optim.Adam, optim.Adamax, optim.Adagrad, OfItsOwn])
+@pytest.mark.parametrize("regularizer", ["l1", "group_lasso"])
+def test_no_step_where_the_rate_is_zero(make: Make, regularizer: str) -> None:
     """A warm-up begins with it."""
-    layer = nn.Linear(3, 2)
-    model = regspec.regularize(nn.Sequential(layer), [{"types": ["Linear"], "kernel_regularizer": "l1"}])
-    optimizer = optim.Adam(model.parameters(), lr=0.0)
-    regspec.bind(model, optimizer, l1="proximal")
+    layer = nn.Linear(37, 41)
+    rules = [{"types": ["Linear"], "kernel_regularizer": {regularizer: 0.1}}]
+    model = regspec.regularize(nn.Sequential(layer), rules)
+    optimizer = make(model.parameters(), lr=0.0)
+    regspec.bind(model, optimizer, **{regularizer: "proximal"})
     before = layer.weight.detach().clone()
-    (model(torch.ones(2, 3)).sum() + model.regularization_loss()).backward()
+    (model(torch.ones(2, 37)).sum() + model.regularization_loss()).backward()
     optimizer.step()
     torch.testing.assert_close(layer.weight.detach(), before, rtol=0, atol=0)
 
