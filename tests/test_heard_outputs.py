@@ -295,6 +295,28 @@ def test_other_forwards_and_outputs(made: Callable[[], nn.Module], mode: Any) ->
         torch.testing.assert_close(model.regularization_loss(), 0.5 * x.relu().square().sum() / 2)
 
 
+OF_THE_CALLER: dict[str, Callable[[Tensor], Tensor]] = {
+    "torch": Tensor.clone,
+    "numpy": lambda x: torch.from_numpy(x.numpy().copy()),
+    "shared with processes": lambda x: x.clone().share_memory_(),
+}
+
+
+@pytest.mark.parametrize("by_name", [False, True], ids=["", "by name"])
+@pytest.mark.parametrize("made", OF_THE_CALLER.values(), ids=OF_THE_CALLER)
+@in_any_mode
+def test_what_the_caller_gives(made: Callable[[Tensor], Tensor], mode: Any, by_name: bool) -> None:
+    """In evaluation a dropout gives that itself, which the caller may fill anew."""
+    model, x = Alone(nn.Dropout()).eval(), made(torch.randn(4, 3))
+    for _ in range(3):
+        x.numpy()[:] = torch.randn(4, 3).numpy()
+        wanted = 0.5 * x.square().sum() / 4
+        with mode():
+            model(x=x) if by_name else model(x)
+        x.numpy()[:] = 7
+        torch.testing.assert_close(model.regularization_loss(), wanted)
+
+
 def test_a_forward_that_is_replaced() -> None:
     """It is not silently zero; a wrapper that calls what was there is as good as before."""
     model, x = Alone(nn.Tanh()), torch.randn(2, 3)

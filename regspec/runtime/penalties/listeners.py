@@ -8,7 +8,7 @@ So a forward whose penalties nobody reads costs little more than one without. Wh
 - An operation in place may change an output before its penalty is read. So the first forward of each mode keeps copies,
   and learns from the tensors' versions which outputs are changed; those are copied from then on, and any other change
   is an error: in training when the forward ends, in evaluation when the penalty is read.
-- In evaluation, what the model itself gives is copied where it has a penalty, for its caller may change it.
+- In evaluation, what the model itself gives, or takes, is copied where it has a penalty: its caller may change it.
 - Tensors of inference mode have no versions: each is copied.
 - Under checkpointing, an output that is kept stays in memory, though what is behind it does not.
 - A forward that is recomputed in the backward pass notes nothing; its hooks compute what they did in the forward, so
@@ -291,10 +291,10 @@ class Listening(threading.local):
 listening = Listening()
 
 
-def settled(notes: Notes, output: Any) -> list[Heard]:
-    """What was heard in a forward that gave this; notes for each listener whether its outputs change.
+def settled(notes: Notes, outside: Any) -> list[Heard]:
+    """What was heard in a forward that took and gave this; notes for each listener whether its outputs change.
 
-    Copies of outputs that did not change are left out. In evaluation an output that the model gives is copied.
+    Copies of outputs that did not change are left out. In evaluation an output that the model takes or gives is copied.
 
     Raises:
         RuntimeError: in training, where an output was changed in place that was not before.
@@ -310,7 +310,7 @@ def settled(notes: Notes, output: Any) -> list[Heard]:
         return heard
     if not notes.has_versions:
         return heard
-    given = {id(each) for x in tensors(output) for each in (x, x._base)}
+    given = {id(each) for x in tensors(outside) for each in (x, x._base)}
     return [_apart(each) if id(each[2]) in given else each for each in heard]
 
 
@@ -333,7 +333,7 @@ def _copy(x: Tensor) -> Tensor:
     """A copy of an output; on the CPU it takes memory of its own only if one of the two is written to."""
     try:
         return torch._lazy_clone(x) if type(x) is Tensor and x.is_cpu and can_fuse() else x.clone()
-    except NotImplementedError:  # nested and sparse ones have no memory that they could share
+    except RuntimeError:  # nested ones have no memory that is shared so, nor have those of numpy or another process
         return x.clone()
 
 
