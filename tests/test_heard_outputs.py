@@ -317,6 +317,15 @@ def test_what_the_caller_gives(made: Callable[[Tensor], Tensor], mode: Any, by_n
         torch.testing.assert_close(model.regularization_loss(), wanted)
 
 
+def test_a_hook_that_was_there_before() -> None:
+    """The penalty is that of what it makes of an output."""
+    module, x = nn.Tanh(), torch.randn(2, 3)
+    module.register_forward_hook(lambda module, inputs, output: 2 * output)
+    model = Alone(module)
+    model(x)
+    torch.testing.assert_close(model.regularization_loss(), 0.5 * (2 * x.tanh()).square().sum() / 2)
+
+
 def test_a_forward_that_is_replaced() -> None:
     """It is not silently zero; a wrapper that calls what was there is as good as before."""
     model, x = Alone(nn.Tanh()), torch.randn(2, 3)

@@ -79,9 +79,12 @@ class Listener(Term):
         return self
 
     def listen(self, module: nn.Module, *, by_hook: bool) -> None:
-        """Hears a module from now on: by a hook, or in place of its forward, where that is a method as any other."""
-        is_method = isinstance(getattr_static(type(module), "forward"), FunctionType)  # no property, no static method
-        if by_hook or not is_method or "forward" in vars(module):
+        """Hears a module from now on: by a hook, or in place of its forward if that is a plain method.
+
+        It may be a property or a static method; and hooks that are there may change what it gives.
+        """
+        is_method = isinstance(getattr_static(type(module), "forward"), FunctionType)
+        if by_hook or not is_method or "forward" in vars(module) or module._forward_hooks:
             module.register_forward_hook(self)
         else:
             vars(module)["forward"] = Listened(module, self).forward
