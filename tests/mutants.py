@@ -412,8 +412,8 @@ MUTANTS = (
     Mutant(
         "the room for outputs without gradients begins anew in each of several forwards",
         "runtime/penalties/regularized.py",
-        "heard, state.room = settled(notes, output), notes.room",
-        "heard = settled(notes, output)",
+        "heard, state.room = settled(notes, (output, args, kwargs)), notes.room",
+        "heard = settled(notes, (output, args, kwargs))",
         "tests/test_heard_outputs.py -k mebibyte",
     ),
     Mutant(

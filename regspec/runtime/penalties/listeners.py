@@ -8,7 +8,7 @@ So a forward whose penalties nobody reads costs little more than one without. Wh
 - An operation in place may change an output before its penalty is read. So the first forward of each mode keeps copies,
   and learns from the tensors' versions which outputs are changed; those are copied from then on, and any other change
   is an error: in training when the forward ends, in evaluation when the penalty is read.
-- In evaluation, what the model itself gives is copied where it has a penalty, for its caller may change it.
+- In evaluation, what the model itself gives, or takes, is copied where it has a penalty: its caller may change it.
 - Tensors of inference mode have no versions: each is copied.
 - Under checkpointing, an output that is kept stays in memory, though what is behind it does not.
 - A forward that is recomputed in the backward pass notes nothing; its hooks compute what they did in the forward, so
@@ -34,6 +34,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
+from inspect import getattr_static
+from types import FunctionType
 from typing import Any
 from weakref import ref
 
@@ -77,8 +79,12 @@ class Listener(Term):
         return self
 
     def listen(self, module: nn.Module, *, by_hook: bool) -> None:
-        """Hears a module from now on: by a hook, or in place of its forward."""
-        if by_hook or "forward" in vars(module):
+        """Hears a module from now on: by a hook, or in place of its forward if that is a plain method.
+
+        It may be a property or a static method; and hooks that are there may change what it gives.
+        """
+        is_method = isinstance(getattr_static(type(module), "forward"), FunctionType)
+        if by_hook or not is_method or "forward" in vars(module) or module._forward_hooks:
             module.register_forward_hook(self)
         else:
             vars(module)["forward"] = Listened(module, self).forward
@@ -288,10 +294,10 @@ class Listening(threading.local):
 listening = Listening()
 
 
-def settled(notes: Notes, output: Any) -> list[Heard]:
-    """What was heard in a forward that gave this; notes for each listener whether its outputs change.
+def settled(notes: Notes, outside: Any) -> list[Heard]:
+    """What was heard in a forward that took and gave this; notes for each listener whether its outputs change.
 
-    Copies of outputs that did not change are left out. In evaluation an output that the model gives is copied.
+    Copies of outputs that did not change are left out. In evaluation an output that the model takes or gives is copied.
 
     Raises:
         RuntimeError: in training, where an output was changed in place that was not before.
@@ -307,7 +313,7 @@ def settled(notes: Notes, output: Any) -> list[Heard]:
         return heard
     if not notes.has_versions:
         return heard
-    given = {id(each) for x in tensors(output) for each in (x, x._base)}
+    given = {id(each) for x in tensors(outside) for each in (x, x._base)}
     return [_apart(each) if id(each[2]) in given else each for each in heard]
 
 
