@@ -155,6 +155,7 @@ def _fields_of(
 ) -> dict[str, Any]:
     """The fields of a class that differ from their defaults."""
     fields: dict[str, Any] = {}
+    unported: list[UnportedError] = []
     inert = _inert(config)
     for key, value in config.items():
         if key in ("dtype", "trainable") or (key.startswith(inert) and key.endswith(OF_SLOTS)):
@@ -176,14 +177,18 @@ def _fields_of(
         try:
             converted = _value(field, value, config, dialect, notes)
         except UnportedError as reason:
-            if not (field.endswith("_initializer") and dialect.has_arrays):
-                raise
-            notes.add(f"{reason} is not ported, which the numbers in the file make up for")
+            if field.endswith("_initializer") and dialect.has_arrays:
+                notes.add(f"{reason} is not ported, which the numbers in the file make up for")
+            else:
+                unported += (reason, *reason.others)
             continue
         if field == "data_format" and converted == "channels_last":
             continue
         if not is_default(cls, field, converted):
             fields[cls.model_fields[field].alias or field] = converted
+    if unported:
+        unported[0].others = (*unported[1:],)
+        raise unported[0]
     is_unsaid = issubclass(cls, Spatial) and "data_format" not in {*config, *cls.own_fields}
     if is_unsaid and dialect.data_format == "channels_first":  # as an old Keras does not say it everywhere
         fields["data_format"] = dialect.data_format
