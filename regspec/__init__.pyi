@@ -20,6 +20,8 @@ from .modules.measuring import sparsity as sparsity
 from .modules.measuring import strengths as strengths
 from .modules.regularizing import regularize as regularize
 from .modules.regularizing import unregularize as unregularize
+from .modules.shrinking.shrinking import Shrunk as Shrunk
+from .modules.shrinking.shrinking import shrink as shrink
 from .runtime import Regularized as Regularized
 from .runtime import accumulate as accumulate
 from .runtime import reset_states as reset_states

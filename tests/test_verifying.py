@@ -26,13 +26,14 @@ from typer.testing import CliRunner
 import regspec
 from regspec.cli import app
 from regspec.graph.loading import graph_of
-from regspec.keras.verification import apart, inputs, loading
+from regspec.keras.verification import apart, loading
 from regspec.keras.verification.backends import differs_on_torch
 from regspec.keras.verification.comparing import Comparison, difference
 from regspec.keras.verification.original import Original
 from regspec.keras.verification.outcomes import PortSide
 from regspec.keras.verification.rewording import reworded
 from regspec.keras.verification.verifying import Verification
+from regspec.modules import inputs
 
 from .commands import ROOT, run_and_tell, started
 from .layers import reference as rows

@@ -41,7 +41,7 @@ import torch
 from torch import Tensor, nn
 from torch.compiler import is_compiling, is_dynamo_compiling
 
-from regspec.runtime.kernels.fused import can_fuse, is_plain
+from regspec.runtime.kernels.fused import is_plain
 from regspec.runtime.penalties.passes import (
     is_differentiated,
     is_in_backward,
@@ -158,7 +158,7 @@ class Listener(Term):
         is_changed = self.is_changed[notes.mode]
         if not notes.has_versions or is_changed or x.is_inference() or x._is_view():
             self.is_changed[notes.mode] = notes.has_versions
-            return self, _copy(x), None, COPY, share
+            return self, x.clone(), None, COPY, share
         notes.is_learning = notes.is_learning or is_changed is None
         return self, x if is_changed is False else x.clone(), x, x._version, share
 
@@ -198,7 +198,7 @@ class Listened:
                 if notes.has_versions:
                     notes.heard.append((listener, output, output, output._version, None))
                 else:
-                    notes.heard.append((listener, _copy(output), None, COPY, None))
+                    notes.heard.append((listener, output.clone(), None, COPY, None))
                 return output
         replaced = listener(module, args, output)
         return output if replaced is None else replaced
@@ -323,12 +323,7 @@ def _apart(heard: Heard) -> Heard:
     listener, x, output, version, share = heard
     if output is None or x is not output or output._version != version:
         return heard
-    return listener, _copy(x), None, COPY, share
-
-
-def _copy(x: Tensor) -> Tensor:
-    """A copy of an output; on the CPU it takes memory of its own only if one of the two is written to."""
-    return torch._lazy_clone(x) if x.is_cpu and can_fuse() else x.clone()
+    return listener, x.clone(), None, COPY, share
 
 
 def read(heard: Iterable[Heard]) -> Iterator[tuple[Listener, Tensor, float]]:
