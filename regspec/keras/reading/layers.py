@@ -19,7 +19,7 @@ from regspec.keras.configs.notes import Notes
 from regspec.keras.configs.precision import note_of, policy_of
 from regspec.keras.configs.values import UnportedError, is_foreign, spec_form
 from regspec.keras.older import theano
-from regspec.language.fields import OF_SLOTS, Frozen, in_order
+from regspec.language.fields import OF_SLOTS, Frozen, as_written, in_order
 from regspec.language.sorts import FAMILIES
 from regspec.layers.cells import CELLS
 from regspec.layers.families import PER_AXIS, Spatial
@@ -120,9 +120,10 @@ def layer_of(item: Mapping[str, Any], dialect: Dialect, notes: Notes) -> dict[st
 
 def _as_written(cls: type[Frozen], fields: Mapping[str, Any]) -> dict[str, Any]:
     """Fields as a person writes them, and as a file has them that is made of a spec: in order, equal sizes as one."""
-    declared = [cls.model_fields[name].alias or name for name in in_order(cls)]
+    declared = {cls.model_fields[name].alias or name: cls.model_fields[name] for name in in_order(cls)}
     order = {name: place for place, name in enumerate(declared)}
-    said = {name: fields[name] for name in sorted(fields, key=lambda name: order.get(name, -1))}
+    names = sorted(fields, key=lambda name: order.get(name, -1))
+    said = {name: as_written(declared[name], fields[name]) if name in declared else fields[name] for name in names}
     sizes = {name: value[0] for name, value in said.items() if name in PER_AXIS and _is_repeated(value)}
     return {**said, **sizes}
 
