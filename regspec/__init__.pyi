@@ -29,6 +29,7 @@ from .specs.model import ModelSpec as ModelSpec
 from .targets.source import source as source
 from .text.problems import Problem as Problem
 from .text.problems import RegspecError as RegspecError
+from .training.calling import strength_path as strength_path
 from .training.calling import train as train
 from .training.runs.folds import Folds as Folds
 from .training.runs.folds import load_folds as load_folds

@@ -375,7 +375,7 @@ MUTANTS = (
     ),
     Mutant(
         "gates go back to Keras in torch's order",
-        "keras/arrays/matching.py",
+        "layers/arrays.py",
         "gates[..., np.argsort(weight.chunks), :]",
         "gates",
         "tests/layers/test_to_keras.py -k GRU",
@@ -405,7 +405,7 @@ MUTANTS = (
     Mutant(
         "outputs of inference mode, which have no versions, are kept without a copy",
         "runtime/penalties/listeners.py",
-        "notes.heard.append((listener, _copy(output), None, COPY, None))",
+        "notes.heard.append((listener, output.clone(), None, COPY, None))",
         "notes.heard.append((listener, output, None, COPY, None))",
         "tests/test_heard_outputs.py -k after_the_forward",
     ),
@@ -806,5 +806,26 @@ MUTANTS = (
         "if any(len({*map(repr, each)}) > 1 for each in column):",
         "if any(len({*map(repr, each)}) > 9 for each in column):",
         "tests/test_shrinking.py -k copies",
+    ),
+    Mutant(
+        "each strength of a path begins anew",
+        "training/tuning/path.py",
+        "options = replace(options, weights=str(path.folder / last.run), weights_skip=skip, epochs=epochs)",
+        "options = replace(options, epochs=epochs)",
+        "tests/test_paths.py -k command",
+    ),
+    Mutant(
+        "the simplest strength of a path is the weakest that is good enough",
+        "training/tuning/points.py",
+        "return next(each for each in self.scored if",
+        "return next(each for each in self.scored[::-1] if",
+        "tests/test_paths.py -k simplest",
+    ),
+    Mutant(
+        "a strength that others share is changed for these too",
+        "training/tuning/strengths.py",
+        "if place in mine and each not in terms]:",
+        "if place in mine and each not in now]:",
+        "tests/test_paths.py -k can_not",
     ),
 )

@@ -71,6 +71,7 @@ SHORT = {
     "train": ["--epochs", "1", "--devices", "1", "--strategy", "auto"],
     "tune": ["--epochs", "1", "--trials", "2"],
 }
+SHORT_PATH = ["--epochs", "1", "--steps", "2", "--check", "1"]
 
 SLOW = (  # and like another that the gate runs
     ["tune", "SPEC"],
@@ -117,7 +118,7 @@ def shown() -> list[Any]:
 
 def shortened(words: list[str]) -> list[str]:
     """The words with options that make it short, in place of its own."""
-    short = SHORT.get(next(word for word in words if word in COMMANDS), [])
+    short = SHORT_PATH if "--path" in words else SHORT.get(next(word for word in words if word in COMMANDS), [])
     if {"--help", "--resume", "--draft"} & {*words}:
         return words
     pairs = zip(["", *words], words, strict=False)

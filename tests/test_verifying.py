@@ -239,8 +239,14 @@ def right(tmp_path_factory: pytest.TempPathFactory) -> regspec.Port:
         (lambda port: swapped(port, "norm.weight", "norm.running_var"), "weights: "),
         (respelled("activation: gelu", "activation: {gelu: {approximate: true}}"), "gradients in evaluation: conv"),
         (respelled("activation: gelu", "activation: relu"), "outputs in evaluation"),
-        (respelled("axis: -1", "axis: -1, epsilon: 0.002"), "outputs in evaluation"),
-        (respelled("axis: -1", "axis: -1, momentum: 0.98"), "statistics in training"),
+        (
+            respelled("{name: norm,", "{name: norm, epsilon: 0.002,"),
+            "outputs in evaluation",
+        ),
+        (
+            respelled("{name: norm,", "{name: norm, momentum: 0.98,"),
+            "statistics in training",
+        ),
         (respelled("{l2: 0.01}", "{l2: 0.0101}"), "penalties in evaluation: conv.kernel"),
         (respelled("kernel_regularizer: {l2: 0.01}", ""), "penalties in evaluation: their sum"),
         (respelled("activity_regularizer: {l1: 0.5}", ""), "penalties in evaluation: their sum"),
