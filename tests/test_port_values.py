@@ -76,7 +76,12 @@ REFUSED: list[tuple[str, Any, int, str]] = [
     ("regularizer", form("L2", None, "mine>L2", l2=0.1), 3, r"'L2', which is none of Keras's own \(mine>L2\)"),
     ("regularizer", form("L2", "mine", None, l2=0.1), 3, "none of Keras's own"),
     ("regularizer", form("MyReg", None, "mine>MyReg"), 3, "none of Keras's own"),
-    ("regularizer", {"class_name": "Custom>MyReg", "config": {}}, 2, "the regularizer 'Custom>MyReg'"),
+    (
+        "regularizer",
+        {"class_name": "Custom>MyReg", "config": {}},
+        2,
+        r"the regularizer 'MyReg', which is none of Keras's own \(Custom>MyReg\)",
+    ),
     (
         "regularizer",
         {"class_name": "__lambda__", "config": {"value": ["4wE="]}},

@@ -185,14 +185,26 @@ def test_what_is_no_layer_and_is_registered(tmp_path: Path) -> None:
 def test_a_lambda_is_replaced_at_its_place(tmp_path: Path) -> None:
     x = keras.Input((4,))
     penalties = {"kernel_regularizer": lambda w: keras.ops.sum(w), "bias_regularizer": "l2"}
-    model = keras.Model(x, layers.Dense(3, name="d", **penalties)(x))
+    y = layers.Dense(3, name="d", **penalties)(x)
+    model = keras.Model(x, layers.Dense(3, activation=lambda x: 2 * x, name="e")(y))
     model.save(tmp_path / "model.keras")
-    with pytest.raises(regspec.RegspecError, match=r"--replace 'd\.kernel_regularizer=package.module:function'"):
+    with pytest.raises(regspec.RegspecError) as raised:
         regspec.port(tmp_path / "model.keras")
-    port = regspec.port(tmp_path / "model.keras", replace={"d.kernel_regularizer": own.log_cosh})
+    for place, found in (("d.kernel_regularizer", "sum"), ("e.activation", "the constants 2")):
+        problem = next(each for each in raised.value.problems if place in str(each.hint))
+        assert "is a lambda: it is Python code" in problem.what
+        assert found in problem.what
+        assert f"--replace '{place}=package.module:function'" in str(problem.hint)
+    replace = {"d.kernel_regularizer": own.log_cosh, "e.activation": own.steep}
+    port = regspec.port(tmp_path / "model.keras", replace=replace)
     assert "kernel_regularizer: log_cosh, bias_regularizer: {l2: 0.01}" in port.text
-    wrong = {"d.kernel_regularizer": own.log_cosh, "d.bias_regularizer": own.log_cosh}
-    with pytest.raises(regspec.RegspecError, match="'log_cosh' in the place of the regularizer with l2"):
+    assert "name: e, units: 3, activation: steep}" in port.text
+    assert port.notes == (
+        "in the place of 'd.kernel_regularizer' is a function of your own, log_cosh",
+        "in the place of 'e.activation' is a function of your own, steep",
+    )
+    wrong = {**replace, "d.bias_regularizer": own.log_cosh}
+    with pytest.raises(regspec.RegspecError, match="'log_cosh', in the place of the regularizer, does not take l2 ="):
         regspec.port(tmp_path / "model.keras", replace=wrong)
 
 
@@ -217,6 +229,24 @@ def test_what_older_files_name(version: str, names: tuple[str, str], tmp_path: P
     torch.testing.assert_close(built.regularization_loss(), own.log_cosh(built.d.weight, 0.5))
 
 
+@pytest.mark.parametrize(("regularizer", "activation"), [("pack>Mine", "pack>swoosh"), ("Mine", "swoosh")])
+def test_what_older_files_name_and_is_registered(regularizer: str, activation: str, tmp_path: Path) -> None:
+    kernel = {"class_name": regularizer, "config": {"strength": 0.5}}
+    fields = {"name": "d", "batch_input_shape": [None, 4], "units": 3, "kernel_regularizer": kernel}
+    layer = {"class_name": "Dense", "config": {**fields, "activation": activation}}
+    model = {"class_name": "Sequential", "keras_version": "2.15.0", "config": [layer]}
+    (tmp_path / "model.json").write_text(json.dumps(model))
+    with pytest.raises(regspec.RegspecError) as raised:
+        regspec.port(tmp_path / "model.json")
+    hints = [str(each.hint).partition("=")[0] for each in raised.value.problems]
+    assert [each.rpartition("'")[2] for each in hints] == ["Mine", "swoosh"]
+    regspec.register_regularizer(name="Mine")(own.log_cosh)
+    regspec.register_activation(name="swoosh")(own.steep)
+    built, x = regspec.port(tmp_path / "model.json").build(), torch.randn(5, 4)
+    torch.testing.assert_close(built(x), own.steep(built.d(x)))
+    torch.testing.assert_close(built.regularization_loss(), own.log_cosh(built.d.weight, 0.5))
+
+
 @pytest.mark.parametrize(
     ("replace", "message"),
     [
@@ -226,8 +256,12 @@ def test_what_older_files_name(version: str, names: tuple[str, str], tmp_path: P
             {"Zeros": own.ramp},
             r"'Zeros' is to be replaced, but no layer has that name, .*\n.*--replace 'r\.bias_initializer=module:fun",
         ),
-        ({"LogCosh": own.largest}, "'largest' in the place of the regularizer with strength = 0.5"),
-        ({"LogCosh": own.by_places, "largest": own.by_places}, "'by_places' in the place of the .* needs strength"),
+        ({"LogCosh": own.largest}, "'largest', in the place of the regularizer, does not take strength = 0.5"),
+        ({"LogCosh": own.by_places, "largest": own.by_places}, "'by_places', in the place of the .* needs strength"),
+        ({"d.kernel_regularizer": own.log_cosh}, r"'LogCosh' .* is replaced already\n.*'d.kernel_regularizer'"),
+        ({"d.bias_regularizer": own.log_cosh}, "'d.bias_regularizer' is to be replaced, but nothing is there"),
+        ({"TimeDistributed": own.log_cosh}, "'TimeDistributed' is a layer, in whose place only either can stand"),
+        ({"gate": torch.nn.functional.silu}, "a meaning of its own in regspec\n.*register_activation.*name="),
         ({"LogCosh": "tests.own:nothing"}, "names nothing to call"),
         ({"LogCosh": lambda w: w}, "it must be defined at the top of a module"),
         ({"LogCosh": torch.nn.functional.relu}, None),
@@ -238,6 +272,14 @@ def test_what_does_not_fit_a_value(replace: dict[str, Any], message: str | None,
     others = {name: each for name, each in THINGS.items() if name not in replace and replace}
     with pytest.raises(regspec.RegspecError, match=message):
         regspec.port(tmp_path / "model.keras", replace={**others, **replace})
+
+
+def test_what_could_not_be_asked_for_is_not_missed(tmp_path: Path) -> None:
+    network_of_things().save(tmp_path / "model.keras")
+    with pytest.raises(regspec.RegspecError) as raised:
+        regspec.port(tmp_path / "model.keras", replace={**THINGS, "LogCosh": own.largest, "Clips": own.clipped})
+    told = [each.what.rpartition(": ")[2] for each in raised.value.problems]
+    assert [each[:21] for each in told] == ["'largest', in the pla", "'Clips' is to be repl"]
 
 
 def test_a_kind_that_is_registered_needs_no_mention(tmp_path: Path) -> None:
@@ -399,8 +441,9 @@ def test_the_command(tmp_path: Path) -> None:
     assert "from mine import Gating, Two\n\nregspec.register_layer(Gating)\nregspec.register_layer(Two)\n" in page
 
 
-@pytest.mark.parametrize("value", ["gated", "gated=", "gated=mine", "=mine:Scale"])
-def test_a_wrong_use_of_the_command(value: str, tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, ["port", "model.keras", "-o", str(tmp_path), "--replace", value])
+@pytest.mark.parametrize("values", [["gated"], ["gated="], ["gated=mine"], ["=mine:Scale"], ["a=b:C", "a=b:D"]])
+def test_a_wrong_use_of_the_command(values: list[str], tmp_path: Path) -> None:
+    options = [f"--replace={value}" for value in values]
+    result = CliRunner().invoke(app, ["port", "model.keras", "-o", str(tmp_path), *options])
     assert result.exit_code == 2
     assert not np.any([each.name == "spec.yaml" for each in tmp_path.iterdir()])

@@ -224,3 +224,17 @@ def test_what_can_not_keep_a_state() -> None:
     text = "TimeDistributed: {layer: {LSTM: {units: 4, stateful: true}}}"
     with pytest.raises(regspec.RegspecError, match="wraps a stateful layer"):
         build(text, (2, 6, 5))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        "LSTM: {name: r, units: 4, stateful: true}",
+        "RNN: {name: r, cell: {GRUCell: {units: 3}}, stateful: true}",
+        "Bidirectional: {name: r, layer: {GRU: {units: 4, stateful: true}}}",
+    ],
+)
+@pytest.mark.parametrize("file", ["model.keras", "model.py"])
+def test_keras_must_know_the_batch_size(layer: str, file: str, tmp_path: Path) -> None:
+    with pytest.raises(regspec.RegspecError, match="r is stateful, for which Keras must know the batch size"):
+        regspec.to_keras(build(layer), tmp_path / file)

@@ -96,8 +96,8 @@ BECOMES: list[tuple[str, list[Any], dict[str, Any], Any]] = [
             "Conv1D",
             {
                 "filters": 1,
-                "kernel_size": [1],
-                "strides": [2],
+                "kernel_size": 1,
+                "strides": 2,
                 "padding": "same",
                 "use_bias": False,
                 "trainable": False,

@@ -89,8 +89,29 @@ layers:
   - GlobalAveragePooling2D
   - Dense: {name: last, units: 2, activation: {celu: 0.5}}
 """
+# One axis where there may be several, which is written as a number there and here.
+SINGLE = """\
+regspec: 1
+name: single
+data_format: channels_last
+inputs: {x: {shape: [6, 5]}}
+layers:
+  - Softmax: {axis: 1}
+  - UnitNormalization: {axis: 1}
+  - PReLU: {shared_axes: 1}
+  - Flip: {axis: 1}
+  - ExpandDims: {axis: 1}
+  - Sum: {axis: 1}
+"""
 UNMASKED = ("lost",)  # whose port says of a layer that it takes no masks, though its inputs have some
-MODELS: dict[str, Any] = {**PRINTED, "order": ORDER, "masked": MASKED, "lost": LOST, "functions": FUNCTIONS}
+MODELS: dict[str, Any] = {
+    **PRINTED,
+    "order": ORDER,
+    "masked": MASKED,
+    "lost": LOST,
+    "functions": FUNCTIONS,
+    "single": SINGLE,
+}
 
 
 def filled(spec: regspec.ModelSpec) -> Any:
@@ -147,6 +168,12 @@ def test_there_and_back(name: str, tmp_path: Path) -> None:
     printed = made(written.files[0].read_text())
     printed.load_weights(written.files[1])
     is_alike(model, printed, inputs)
+
+
+def test_one_axis_is_a_number(tmp_path: Path) -> None:
+    file = regspec.to_keras(regspec.loads(SINGLE), tmp_path / "model.keras").files[0]
+    assert "[1]" not in regspec.port(file).text
+    assert "(1,)" not in regspec.source(regspec.loads(SINGLE), target="keras")
 
 
 def test_blocks_that_are_alike_are_one(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -106,7 +107,7 @@ def port(
         "fold": fold,
         "blocks": blocks,
         "keeps_quirks": not no_quirks,
-        "replace": dict(_pair(each) for each in replace or ()),
+        "replace": _pairs(replace or ()),
     }
     made = ported(file, **options)
     saved = contents(made)
@@ -130,9 +131,13 @@ def port(
             raise typer.Exit(1)
 
 
-def _pair(text: str) -> tuple[str, str]:
+def _pairs(texts: Iterable[str]) -> dict[str, str]:
     """What is replaced, and what stands in for it."""
-    name, _, target = text.rpartition("=")
-    if not name or ":" not in target:
-        raise typer.BadParameter(f"'{text}' is not NAME=package.module:object", param_hint="--replace")
-    return name, target
+    pairs: dict[str, str] = {}
+    for text in texts:
+        name, _, target = text.rpartition("=")
+        if not name or ":" not in target:
+            raise typer.BadParameter(f"'{text}' is not NAME=package.module:object", param_hint="--replace")
+        if pairs.setdefault(name, target) != target:
+            raise typer.BadParameter(f"'{name}' is to be {pairs[name]} and {target}", param_hint="--replace")
+    return pairs

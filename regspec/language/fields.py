@@ -22,6 +22,7 @@ from pydantic import (
     WithJsonSchema,
     field_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
@@ -132,6 +133,15 @@ def _sequence(value: Any) -> Any:
 
 
 OneOrMore = BeforeValidator(_one_or_more)
+
+
+def as_written(declared: FieldInfo, value: Any) -> Any:
+    """The value of a field as a person writes it: one of several as itself, where the field takes one."""
+    kinds = (declared.metadata, *map(get_args, get_args(declared.annotation)))  # the latter of those that may be absent
+    takes_one = any(each is OneOrMore for kind in kinds for each in kind)
+    return value[0] if takes_one and isinstance(value, (list, tuple)) and len(value) == 1 else value
+
+
 REFERENCE = "x-definition"  # in a schema: the name of a definition that pydantic does not know
 PER_AXIS = "x-per-axis"  # in a schema: the list has one item for each spatial axis of the kind
 

@@ -49,9 +49,11 @@ def member_of(sort: str, target: str | Callable[..., Any]) -> tuple[str, str]:
     if known is not None:
         module = target.partition(":")[0] if isinstance(target, str) else place.module
         return known.name, named if known in _NAMED else module
-    if (other := family.members.get(place.name)) is not None and other.is_registered:
-        what = f"'{place.name}' can't be registered: another {sort} has the name"
-        raise RegspecError(Problem(what, f"register it under another name: register_{sort}(…, name=…)"))
+    other = family.spellings.get(place.name)
+    if other is not None and not (other.is_registered and place.name not in family.members):
+        has = f"another {sort} has the name" if other.is_registered else "it has a meaning of its own in regspec"
+        hint = f"register it under another name: register_{sort}(…, name=…)"
+        raise RegspecError(Problem(f"'{place.name}' can't be registered: {has}", hint))
     REGISTERING[sort](function)
     _NAMED.add(family.members[place.name])
     return place.name, named

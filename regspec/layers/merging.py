@@ -344,9 +344,6 @@ class Dot(Layer):
             raise ShapeError("multiplies along axis 0, which is the batch")
         return first, second
 
-    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
-        return {"axes": self.axes[0] if len(self.axes) == 1 else self.axes}
-
     def output_shape(self, x: Symbol, *others: Symbol) -> Shape:
         (y,) = others
         first, second = self._axes(x, y)

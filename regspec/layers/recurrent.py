@@ -112,6 +112,11 @@ class Recurrent(Layer):
         is_zero = self.takes_mask(x) and self.zero_output_for_mask
         return {"stateful": unless(False, self.stateful), "zero_output_for_mask": unless(False, is_zero)}
 
+    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
+        if self.stateful:
+            raise ShapeError("is stateful, for which Keras must know the batch size, and a spec says none")
+        return super().keras_fields(*xs)
+
     def mask_for(self, x: Symbol) -> dict[str, Value]:
         """The mask of a sequence, as it is read, for the modules that take it."""
         mask = self.mask_of(x)

@@ -143,12 +143,12 @@ def imported(name: str) -> None:
             )
         member_of(sort, target)
     elif ":" in name:
-        registered_as(name)
+        registered_as(name, "what is no layer is imported with its sort: --import regularizer=module:function")
     else:
         load_module(name)
 
 
-def registered_as(target: str | Callable[..., Any]) -> tuple[str, str]:
+def registered_as(target: str | Callable[..., Any], hint: str) -> tuple[str, str]:
     """The kind of a class, and what to import to register it again: its module, or ``module:Class``.
 
     The latter is for a class that its module does not register. A class that is no kind yet is registered here, under
@@ -156,6 +156,7 @@ def registered_as(target: str | Callable[..., Any]) -> tuple[str, str]:
 
     Args:
         target: the class; or ``package.module:Class``, which is imported.
+        hint: what is said where it is no class of a layer.
 
     Raises:
         RegspecError: where it is no torch module, can't be registered, or another class has its name.
@@ -164,7 +165,6 @@ def registered_as(target: str | Callable[..., Any]) -> tuple[str, str]:
 
     cls = found(target) if isinstance(target, str) else target
     if not inspect.isclass(cls) or not issubclass(cls, (Layer, torch.nn.Module)):
-        hint = "what is no layer is imported with its sort: --import regularizer=module:function"
         raise RegspecError(Problem(f"'{target}' is no torch.nn.Module, and no regspec.Layer", hint))
     for name, kind in KINDS.items():
         if kind is cls or (issubclass(kind, Registered) and kind.module_class is cls):

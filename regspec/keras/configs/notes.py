@@ -33,7 +33,10 @@ class Notes:
 
     def chosen(self, names: Sequence[str], sort: str, replacements: Replacements) -> str | None:
         """The member of a family that stands in for a value of these names, if any, which is remembered."""
-        return self._remembered(replacements.find_value(names, sort))
+        found = replacements.find_value(names, sort)
+        if found is not None:
+            self.add(f"in the place of '{found.name}' is a function of your own, {found.kind}")
+        return self._remembered(found)
 
     def _remembered(self, found: Replacement | None) -> str | None:
         if found is None:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from regspec.keras.arrays.files import ArrayFile
+from regspec.keras.configs.values import names_of
+from regspec.language.fields import OF_SLOTS
 from regspec.language.registration import code_of_the_user
 from regspec.language.sorts import member_of
 from regspec.layers.kinds import BUILT_IN, KINDS
@@ -56,7 +58,8 @@ class Replacements:
         class_name = stored.rpartition(">")[2]  # of a class that was registered with Keras, in an .h5 file
         for name in (own, item.get("registered_name"), stored, class_name):
             if isinstance(name, str) and name in self.targets:
-                return Replacement(*registered_as(self.targets[name]), name=name)
+                hint = f"'{name}' is a layer, in whose place only either can stand"
+                return Replacement(*registered_as(self.targets[name], hint), name=name)
         kind = KINDS.get(class_name)
         if kind is None or class_name in BUILT_IN:
             return None
@@ -68,29 +71,42 @@ class Replacements:
         name = next((name for name in names if name in self.targets), None)
         return None if name is None else Replacement(*member_of(sort, self.targets[name]), name=name)
 
-    def problems(self, layers: Sequence[Mapping[str, Any]], used: Collection[Replacement]) -> Iterator[Problem]:
-        """The replacements whose names fit nothing in the model; ``used`` are the others."""
-        known = {str(name) for layer in layers for name in (layer["class_name"], layer["config"].get("name")) if name}
+    def problems(
+        self, layers: Sequence[Mapping[str, Any]], used: Collection[Replacement], *, is_whole: bool
+    ) -> Iterator[Problem]:
+        """The replacements whose names fit nothing in the model; ``used`` are the others.
+
+        Where the model ``is_whole`` no longer, because something can't be ported, what is there may fit all the same.
+        """
         fitting = {each.name for each in used}
-        for name in (name for name in self.targets if name not in fitting):
+        places = {**{str(layer["config"].get("name")): {*names_of(layer)} for layer in layers}, **_values(layers)}
+        names = {*places, *(each for own in places.values() for each in own)}
+        for name in (name for name in self.targets if name not in fitting and (is_whole or name not in names)):
+            at = [place for place, own in places.items() if name in own]
+            if by := [place for place in at if place in fitting]:
+                what = f"'{name}' is to be replaced, but what has that name is replaced already"
+                yield Problem(what, f"by {', '.join(map(repr, by))}")
+                continue
+            if name in places and not places[name]:
+                yield Problem(f"'{name}' is to be replaced, but nothing is there")
+                continue
             what = (
                 f"'{name}' is to be replaced, but no layer has that name, nor has any class or function of the user's"
             )
-            places = _places(layers)
-            if (place := next((place for place, each in places.items() if each == name), None)) is not None:
-                yield Problem(what, f"one of Keras's own is replaced at its place: --replace '{place}=module:function'")
-                continue
-            near = did_you_mean(name, {*known, *places, *places.values()})
-            yield Problem(what, near or f"the model has {', '.join(sorted(known)[:20])}")
+            near = did_you_mean(name, names) or f"the model has {', '.join(sorted(names)[:20])}"
+            of_keras = (
+                f"one of Keras's own is replaced at its place: --replace '{at[0]}=module:function'" if at else near
+            )
+            yield Problem(what, of_keras)
 
 
-def _places(layers: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The places of other values than layers, with the names of their classes."""
+def _values(layers: Sequence[Mapping[str, Any]]) -> dict[str, set[str]]:
+    """The places of other values than layers, with the names that these have; none where nothing is."""
     return {
-        f"{layer['config'].get('name')}.{key}": str(value["class_name"])
+        f"{layer['config'].get('name')}.{key}": {*names_of(value)}
         for layer in layers
         for key, value in layer["config"].items()
-        if isinstance(value, dict) and "class_name" in value
+        if key.endswith((*OF_SLOTS, "activation"))
     }
 
 

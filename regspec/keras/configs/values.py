@@ -26,6 +26,7 @@ LAYERS: dict[str, tuple[str, dict[str, str], dict[str, Any]]] = {
     "Softmax": ("softmax", {}, {}),
     "ThresholdedReLU": ("threshold", {"theta": "threshold"}, {"default_value": 0.0}),
 }
+LAMBDA = {"value"}  # the keys of a lambda's code
 # Arguments that are left out: those of initializers, because the weights come from the file, and those of anything.
 NOT_FIELDS = ("seed", "input_axes", "output_axes", "name", "dtype")
 
@@ -38,11 +39,15 @@ HOLDERS_OF_FUNCTIONS = ("Activation",)  # layers that stand for the function in 
 
 
 class UnportedError(Exception):
-    """A value, a layer or a call that has no counterpart; its text says which, and ``hint`` the way out, if any."""
+    """A value, a layer or a call that has no counterpart; its text says which, and ``hint`` the way out, if any.
+
+    ``others`` are further ones of the same layer.
+    """
 
     def __init__(self, what: str, hint: str | None = None) -> None:
         super().__init__(what)
         self.hint = hint
+        self.others: tuple[UnportedError, ...] = ()
 
 
 def is_foreign(item: Mapping[str, Any]) -> bool:
@@ -76,6 +81,8 @@ def spec_form(
     if (own := _chosen(value, sort, place, choose)) is not None:
         return _of_the_user(own, value, sort)
     is_text = isinstance(value, str)
+    if isinstance(value, dict) and value.keys() == LAMBDA:  # which Keras 3 writes so in the place of an activation
+        value = {"class_name": "__lambda__", "config": value}
     if isinstance(value, str):
         name, config = value, dict[str, Any]()
     elif isinstance(value, dict) and isinstance(value.get("class_name"), str):
@@ -84,11 +91,11 @@ def spec_form(
             raise UnportedError(f"the {sort} is a lambda: {described(config)}", replacing(sort, place or "LAYER.FIELD"))
         if name == "function":  # an activation function of its own
             name, config = config if isinstance(config, str) else "", {}
-            if ">" in name:  # a function that was registered with Keras
-                value = {**value, "registered_name": name, "module": None}
-                name = name.rpartition(">")[2]
     else:
         raise UnportedError(f"the {sort} {str(value)[:80]}")
+    if ">" in name:  # registered with Keras
+        value, is_text = {"registered_name": name}, False
+        name = name.rpartition(">")[2]
     if sort == "activation" and isinstance(config, dict) and "trainable" in config:  # a layer in a function's place
         name, config = _function_of(name, config)
         if name in HOLDERS_OF_FUNCTIONS:
@@ -103,7 +110,7 @@ def spec_form(
         raise UnportedError(f"the {sort} '{name}'", replacing(sort, name))
     if not isinstance(config, dict):
         raise UnportedError(f"the {sort} '{name}' with {str(config)[:80]}")
-    return _written(member, config, f"the {sort} '{name}'")
+    return _written(member, config, f"the {sort} '{name}' with")
 
 
 def _member(name: str, sort: str) -> type[Named] | None:
@@ -117,17 +124,20 @@ def _chosen(value: Any, sort: str, place: str | None, choose: Choosing | None) -
     """The member that the user has put in the place of a value: by that place, or by what is none of Keras's own."""
     if choose is None:
         return None
-    names = [] if place is None else [place]
+    names = names_of(value)
+    is_foreigner = isinstance(value, dict) and is_foreign(value)
+    is_own = is_foreigner or not all(_is_known(each, sort) for each in names)
+    return choose([*([] if place is None else [place]), *(names if is_own else [])])
+
+
+def names_of(value: Any) -> list[str]:
+    """What a regularizer or the like, or a layer, may be called by in a file: its class, or its function."""
+    said = [value]
     if isinstance(value, dict):
-        own = value.get("config") if value.get("class_name") == "function" else value.get("class_name")
-        said = [each for each in (value.get("registered_name"), own) if isinstance(each, str)]
-        is_keras = not is_foreign(value) and all(_is_known(each, sort) for each in said)
-    else:
-        said = [value] if isinstance(value, str) else []
-        is_keras = all(_is_known(each, sort) for each in said)
-    if not is_keras:
-        names += [name for each in said for name in (each, each.rpartition(">")[2])]
-    return choose(names)
+        said = [value.get("registered_name"), value.get("class_name")]
+        if said[-1] == "function":
+            said[-1] = value.get("config")
+    return [name for each in said if isinstance(each, str) for name in dict.fromkeys((each, each.rpartition(">")[2]))]
 
 
 def _is_known(name: str, sort: str) -> bool:
@@ -139,24 +149,30 @@ def _of_the_user(name: str, value: Any, sort: str) -> Any:
     """What stands in for a value: a member of the family, with what the value's config says."""
     member = FAMILIES[sort].members[name]
     config = value.get("config") if isinstance(value, dict) and value.get("class_name") != "__lambda__" else None
-    fields = _written(member, config if isinstance(config, dict) else {}, f"'{name}' in the place of the {sort}")
+    where = f"'{name}', in the place of the {sort},"
+    hint = f"'{name}' gets what the file says of it: give it such a parameter"
+    fields = _written(member, config if isinstance(config, dict) else {}, f"{where} does not take", hint)
     given = fields[name] if isinstance(fields, dict) else {}
     missing = [field for field, own in member.model_fields.items() if own.is_required() and field not in given]
     if missing:
-        raise UnportedError(f"'{name}' in the place of the {sort} needs {' and '.join(missing)}, which the file lacks")
+        hint = f"give it {'defaults' if len(missing) > 1 else 'a default'} in '{name}'"
+        raise UnportedError(f"{where} needs {' and '.join(missing)}, which the file lacks", hint)
     return fields
 
 
-def _written(member: type[Named], config: Mapping[str, Any], what: str) -> Any:
-    """A member of a family as a spec writes it, with the arguments that differ from their defaults."""
+def _written(member: type[Named], config: Mapping[str, Any], what: str, hint: str | None = None) -> Any:
+    """A member of a family as a spec writes it, with the arguments that differ from their defaults.
+
+    ``what`` and ``hint`` are said of an argument that it does not take.
+    """
     fields = {field: shortened(each) for field, each in config.items() if field not in NOT_FIELDS}
     for field, each in [*fields.items()]:
         if field not in member.model_fields:
             if each is not None:
-                raise UnportedError(f"{what} with {field} = {str(each)[:80]}")
+                raise UnportedError(f"{what} {field} = {str(each)[:80]}", hint)
             del fields[field]
         elif isinstance(each, dict):
-            raise UnportedError(f"{what} with {field} = {str(each)[:80]}")
+            raise UnportedError(f"{what} {field} = {str(each)[:80]}", hint)
         elif each == (default := member.model_fields[field].default) or (each,) == default or each == [*_each(default)]:
             del fields[field]
     return {member.name: fields} if fields else member.name

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, get_args
 from regspec.keras.configs.dialect import Dialect
 from regspec.keras.configs.values import UnportedError
 from regspec.keras.reading.layers import is_default
+from regspec.language.fields import as_written
 from regspec.layers.kinds import KINDS
 from regspec.layers.operations.operands import MAX_NUMBERS
 
@@ -121,7 +122,7 @@ def plain(operation: Operation, kind: str | None = None, **fields: Any) -> Appli
         elif name not in known:
             raise UnportedError(f"{operation.name} with {name} = {str(value)[:80]}")
         elif not is_default(cls, known[name], value):
-            said[name] = value
+            said[name] = as_written(cls.model_fields[known[name]], value)
     if "axis" in known and "axis" not in said and cls.model_fields[known["axis"]].is_required():
         raise mixing(operation.name, "no axis")
     return Applied(kind, said, tuple(inputs))

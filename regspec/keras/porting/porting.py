@@ -335,7 +335,8 @@ def _model_in(stored: Archive, dialect: Dialect, notes: Notes) -> tuple[dict[str
         who = "" if reader.at is None else f"'{reader.at[:80]}' "
         place = stored.place() if reader.at is None else stored.place_of(reader.at)
         raise RegspecError(Problem(f"{who}can't be ported: its config is damaged: {error!r}", path=place)) from error
-    if problems := [*reader.problems, *dialect.replacements.problems(layers_in(config), notes.replacements)]:
+    replaced = dialect.replacements.problems(layers_in(config), notes.replacements, is_whole=not reader.problems)
+    if problems := [*reader.problems, *replaced]:
         raise RegspecError(problems)
     return config, dialect, model
 

@@ -19,7 +19,7 @@ from regspec.keras.configs.notes import Notes
 from regspec.keras.configs.precision import note_of, policy_of
 from regspec.keras.configs.values import UnportedError, is_foreign, spec_form
 from regspec.keras.older import theano
-from regspec.language.fields import OF_SLOTS, Frozen, in_order
+from regspec.language.fields import OF_SLOTS, Frozen, as_written, in_order
 from regspec.language.sorts import FAMILIES
 from regspec.layers.cells import CELLS
 from regspec.layers.families import PER_AXIS, Spatial
@@ -120,9 +120,10 @@ def layer_of(item: Mapping[str, Any], dialect: Dialect, notes: Notes) -> dict[st
 
 def _as_written(cls: type[Frozen], fields: Mapping[str, Any]) -> dict[str, Any]:
     """Fields as a person writes them, and as a file has them that is made of a spec: in order, equal sizes as one."""
-    declared = [cls.model_fields[name].alias or name for name in in_order(cls)]
+    declared = {cls.model_fields[name].alias or name: cls.model_fields[name] for name in in_order(cls)}
     order = {name: place for place, name in enumerate(declared)}
-    said = {name: fields[name] for name in sorted(fields, key=lambda name: order.get(name, -1))}
+    names = sorted(fields, key=lambda name: order.get(name, -1))
+    said = {name: as_written(declared[name], fields[name]) if name in declared else fields[name] for name in names}
     sizes = {name: value[0] for name, value in said.items() if name in PER_AXIS and _is_repeated(value)}
     return {**said, **sizes}
 
@@ -155,6 +156,7 @@ def _fields_of(
 ) -> dict[str, Any]:
     """The fields of a class that differ from their defaults."""
     fields: dict[str, Any] = {}
+    unported: list[UnportedError] = []
     inert = _inert(config)
     for key, value in config.items():
         if key in ("dtype", "trainable") or (key.startswith(inert) and key.endswith(OF_SLOTS)):
@@ -176,14 +178,18 @@ def _fields_of(
         try:
             converted = _value(field, value, config, dialect, notes)
         except UnportedError as reason:
-            if not (field.endswith("_initializer") and dialect.has_arrays):
-                raise
-            notes.add(f"{reason} is not ported, which the numbers in the file make up for")
+            if field.endswith("_initializer") and dialect.has_arrays:
+                notes.add(f"{reason} is not ported, which the numbers in the file make up for")
+            else:
+                unported += (reason, *reason.others)
             continue
         if field == "data_format" and converted == "channels_last":
             continue
         if not is_default(cls, field, converted):
             fields[cls.model_fields[field].alias or field] = converted
+    if unported:
+        unported[0].others = (*unported[1:],)
+        raise unported[0]
     is_unsaid = issubclass(cls, Spatial) and "data_format" not in {*config, *cls.own_fields}
     if is_unsaid and dialect.data_format == "channels_first":  # as an old Keras does not say it everywhere
         fields["data_format"] = dialect.data_format

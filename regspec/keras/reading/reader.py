@@ -58,9 +58,10 @@ class Reader:
                 f"by its name; or regspec.register_layer(Class, name='{cls}')"
             )
         is_replaced = self.replacement(layer) is not None
-        what = f"'{name}' ({cls}) can't be ported: {reason}"
         place = None if self.source is None else self.source.place_of(name_of(layer))
-        self.problems.append(Problem(what, reason.hint or (None if is_replaced else hint), place))
+        for each in dict.fromkeys((reason, *reason.others)):
+            what = f"'{name}' ({cls}) can't be ported: {each}"
+            self.problems.append(Problem(what, each.hint or (None if is_replaced else hint), place))
 
 
 # -- names and shapes --------------------------------------------------------------------------------------------------

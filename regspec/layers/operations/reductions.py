@@ -48,10 +48,6 @@ class Reduction(Moved):
 
     function: ClassVar[str]  # a method of tensors
 
-    def keras_fields(self, *xs: Symbol) -> dict[str, object]:
-        """A single axis as one number."""
-        return {"axis": self.axis[0]} if len(self.axis) == 1 else {}
-
     def dimensions(self, x: Symbol) -> tuple[int, ...]:
         """The dimensions in torch that are reduced."""
         return tuple(sorted({inner_dimension(axis, x) for axis in self.axis}))

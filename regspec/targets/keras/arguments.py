@@ -10,7 +10,7 @@ from typing import Any
 from regspec.code.shapes import ShapeError, Symbol
 from regspec.language.activations import ActivationFunction
 from regspec.language.constraints import WeightConstraint
-from regspec.language.fields import Frozen, in_order, snake_case
+from regspec.language.fields import Frozen, as_written, in_order, snake_case
 from regspec.language.forms import Named
 from regspec.language.initializers import WeightInitializer
 from regspec.language.regularizers import L1, L1L2, L2, Orthogonal, Penalty, Regularizer, Scheduled
@@ -100,6 +100,7 @@ class Arguments:
                 continue
             if name in getattr(layer, "own_fields", ()):
                 raise ShapeError(f"has {name}: {value}, which Keras's {kind} does not have")
+            value = as_written(declared, value)
             found[declared.alias or name] = _frozen(value) if is_frozen else value
         return found
 
