@@ -20,6 +20,8 @@ from .modules.measuring import sparsity as sparsity
 from .modules.measuring import strengths as strengths
 from .modules.regularizing import regularize as regularize
 from .modules.regularizing import unregularize as unregularize
+from .modules.shrinking.shrinking import Shrunk as Shrunk
+from .modules.shrinking.shrinking import shrink as shrink
 from .runtime import Regularized as Regularized
 from .runtime import accumulate as accumulate
 from .runtime import reset_states as reset_states
@@ -27,6 +29,7 @@ from .specs.model import ModelSpec as ModelSpec
 from .targets.source import source as source
 from .text.problems import Problem as Problem
 from .text.problems import RegspecError as RegspecError
+from .training.calling import strength_path as strength_path
 from .training.calling import train as train
 from .training.runs.folds import Folds as Folds
 from .training.runs.folds import load_folds as load_folds

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.util import find_spec
+from pickle import UnpicklingError
 from typing import Any
 
 import pytest
@@ -149,6 +150,28 @@ def test_threads_and_a_gradient_that_is_shared_by_terms(chosen: str) -> None:
     agree(model.weight.grad, wanted, 1e-6)
 
 
+@on_either
+def test_gradients_that_overlap(chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads, each on one of them, would lose some of what they add: those are not given to them at once."""
+    backend(chosen)
+    gradients = torch.zeros(20)
+    starts = {"a": 0, "b": 0, "c": 5, "d": 10, "e": 10}
+    model = Regularized()
+    for name, start in starts.items():
+        model.register_parameter(name, nn.Parameter(torch.randn(10)))
+        model.get_parameter(name).grad = gradients[start : start + 10]
+    model.add_weight_terms(L1L2(0.3, 0.2), {name: name for name in starts})
+    wanted = torch.zeros(20)
+    for name, start in starts.items():
+        x = model.get_parameter(name).detach()
+        wanted[start : start + 10] += 0.3 * x.sign() + 0.4 * x
+    at_once, add = [], one_pass.add
+    monkeypatch.setattr(one_pass, "add", lambda parts: (at_once.append([part[3] for part in parts]), add(parts)))
+    model.regularization_loss().backward()
+    agree(gradients, wanted, 1e-6)
+    assert [[each.storage_offset() for each in own] for own in at_once] == ([[0, 10]] if chosen == "numba" else [])
+
+
 # -- settings ----------------------------------------------------------------------------------------------------------
 
 
@@ -272,13 +295,14 @@ def test_a_numba_that_fails(broken: Callable[[], Any], monkeypatch: pytest.Monke
 
 
 @pytest.mark.usefixtures("_anew")
-def test_a_cache_that_can_not_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("no locator available"), UnpicklingError("pickle data was truncated")])
+def test_a_cache_that_can_not_be_used(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is compiled without."""
     asked = []
 
     def kernel(name: str, is_cached: bool) -> str:
         asked.append((name, is_cached))
-        return fails(RuntimeError("no locator available")) if is_cached else name
+        return fails(error) if is_cached else name
 
     monkeypatch.setattr(one_pass, "find_spec", lambda name: object())
     monkeypatch.setattr(one_pass, "_by_numba", lambda: type("Code", (), {"kernel": staticmethod(kernel)}))

@@ -29,6 +29,19 @@ class Case:
 
 
 CASES = {
+    "copies whose numbers begin alike and grow then": Case(
+        """
+        inputs: {x: {shape: [4]}}
+        blocks:
+          wide:
+            parameters: {units: null}
+            layers: [Dense: {name: up, units: $units}, Dense: {name: down, units: 4}]
+        layers: [wide: {repeat: {units: [5, 5, 6, 7]}}, Dense: {units: 2}]
+        """,
+        1,
+        ("nn.Sequential(*[Wide(units=5) for _ in range(2)], Wide(units=6), Wide(units=7))",),
+        ((4,),),
+    ),
     "a dilation": Case(
         """
         inputs: {x: {shape: [4, 9], axes: [channels, length]}}

@@ -424,7 +424,7 @@ def test_help_has_options_under_headings(name: str) -> None:
         found[option] = max((heading for heading in headings if headings[heading] < row), key=headings.__getitem__)
     own = {
         "train": {"--resume": "Options", "--folds": "Data", "--devices": "Machine"},
-        "tune": {"--trials": "The search"},
+        "tune": {"--trials": "The search", "--from": "A path"},
     }
     rows = {"--with": "Options", "--columns": "Data", "--route": "The loss", "--lr": "Steps", **own[name]}
     rows |= {"--patience": "Beginning and end", "--compile": "Machine"}

@@ -65,6 +65,26 @@ def test_gradients_of_gradients(name: str) -> None:
 
 
 @each
+def test_a_batch_of_gradients(name: str) -> None:
+    """As `torch.autograd.functional.jacobian` asks for, of several losses at once."""
+    penalty, _ = WRITTEN_OUT[name]
+    x, scales = torch.randn(3, 4, requires_grad=True), torch.tensor([1.0, -2.0, 0.5])
+    (batch,) = torch.autograd.grad(penalty(x), x, scales, is_grads_batched=True)
+    wanted = [torch.autograd.grad(scale * penalty(x), x)[0] for scale in scales]
+    torch.testing.assert_close(batch, torch.stack(wanted))
+
+
+@pytest.mark.parametrize("size", [1e-45, 1e-42, 1e-30, 1e-20])
+@pytest.mark.parametrize("shape", [(3, 1), (3, 2)], ids=str)
+def test_groups_that_have_nearly_vanished(shape: tuple[int, int], size: float) -> None:
+    """Their gradient is no longer than that of others."""
+    x = torch.full(shape, size, requires_grad=True)
+    GroupLasso(0.3)(3 * x).backward()
+    assert (x.grad >= 0).all()
+    assert x.grad.norm(dim=1).max() <= 0.9 * math.sqrt(shape[1]) * 1.00001
+
+
+@each
 def test_a_weight_that_is_changed_before_the_backward_pass(name: str) -> None:
     penalty, _ = WRITTEN_OUT[name]
     x = torch.randn(3, 4, requires_grad=True)

@@ -71,6 +71,7 @@ SHORT = {
     "train": ["--epochs", "1", "--devices", "1", "--strategy", "auto"],
     "tune": ["--epochs", "1", "--trials", "2"],
 }
+SHORT_PATH = ["--epochs", "1", "--steps", "2", "--check", "1"]
 
 SLOW = (  # and like another that the gate runs
     ["tune", "SPEC"],
@@ -117,7 +118,7 @@ def shown() -> list[Any]:
 
 def shortened(words: list[str]) -> list[str]:
     """The words with options that make it short, in place of its own."""
-    short = SHORT.get(next(word for word in words if word in COMMANDS), [])
+    short = SHORT_PATH if "--path" in words else SHORT.get(next(word for word in words if word in COMMANDS), [])
     if {"--help", "--resume", "--draft"} & {*words}:
         return words
     pairs = zip(["", *words], words, strict=False)
@@ -166,11 +167,13 @@ def test_a_command_that_is_shown(
     arguments = shortened(written_out(words))
     name = next(word for word in arguments if word in COMMANDS)
     for word in arguments:
-        if re.fullmatch(r"runs/\w+", word) and name in ("report", "plot"):
+        if re.fullmatch(r"runs/\w+", word) and name in ("report", "plot", "shrink", "sparsity"):
             shutil.copytree(run, tmp_path / word)
         if re.fullmatch(r"runs/\w+", word) and name in ("evaluate", "predict", "export"):
             training = ["train", "net.yaml"] + (["--data", "prices.csv"] if "prices" in word else [])
             assert command(*training, "--epochs", "1", "-o", word, cwd=tmp_path).code == 0
+    if "smaller/spec.yaml" in arguments:
+        assert command("shrink", str(run), "-o", str(tmp_path / "smaller")).code == 0
     if "ported/spec.yaml" in arguments:
         regspec.port(ROOT / "examples" / "keras_mlp.keras").save(tmp_path / "ported")
     if "runs/strength/best.yaml" in arguments:

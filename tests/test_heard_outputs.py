@@ -10,6 +10,7 @@ import copy
 import gc
 import pickle
 import weakref
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -254,6 +255,88 @@ def test_a_model_is_freed_without_the_garbage_collector() -> None:
         assert [part() for part in parts] == [None] * len(parts)
     finally:
         gc.enable()
+
+
+class Alone(Regularized):
+    """One module, with a penalty on what it gives."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        self.add_activity_terms(L2(0.5), {"activity": "module"})
+
+    def forward(self, x: Tensor) -> Any:
+        return self.module(x)
+
+
+def of_class(forward: Any) -> nn.Module:
+    """A module of a class with this for its forward."""
+    made: nn.Module = type("Made", (nn.Module,), {"forward": forward})()
+    return made
+
+
+FORWARDS: dict[str, Callable[[], nn.Module]] = {
+    "a static method": lambda: of_class(staticmethod(torch.relu)),
+    "a function of torch": lambda: of_class(torch.relu),
+    "a property": lambda: of_class(property(lambda self: torch.relu)),
+    "nested": lambda: of_class(lambda self, x: torch.nested.nested_tensor([x.relu(), torch.zeros(1, 3)])),
+    "sparse": lambda: of_class(lambda self, x: x.relu().to_sparse()),
+}
+
+
+@pytest.mark.parametrize("made", FORWARDS.values(), ids=FORWARDS)
+@in_any_mode
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")  # torch's own
+def test_other_forwards_and_outputs(made: Callable[[], nn.Module], mode: Any) -> None:
+    model, x = Alone(made()).eval(), torch.randn(2, 3)
+    for _ in range(3):
+        with mode():
+            model(x)
+        torch.testing.assert_close(model.regularization_loss(), 0.5 * x.relu().square().sum() / 2)
+
+
+OF_THE_CALLER: dict[str, Callable[[Tensor], Tensor]] = {
+    "torch": Tensor.clone,
+    "numpy": lambda x: torch.from_numpy(x.numpy().copy()),
+    "shared with processes": lambda x: x.clone().share_memory_(),
+}
+
+
+@pytest.mark.parametrize("by_name", [False, True], ids=["", "by name"])
+@pytest.mark.parametrize("made", OF_THE_CALLER.values(), ids=OF_THE_CALLER)
+@in_any_mode
+def test_what_the_caller_gives(made: Callable[[Tensor], Tensor], mode: Any, by_name: bool) -> None:
+    """In evaluation a dropout gives that itself, which the caller may fill anew."""
+    model, x = Alone(nn.Dropout()).eval(), made(torch.randn(4, 3))
+    for _ in range(3):
+        x.numpy()[:] = torch.randn(4, 3).numpy()
+        wanted = 0.5 * x.square().sum() / 4
+        with mode():
+            model(x=x) if by_name else model(x)
+        x.numpy()[:] = 7
+        torch.testing.assert_close(model.regularization_loss(), wanted)
+
+
+def test_a_hook_that_was_there_before() -> None:
+    """The penalty is that of what it makes of an output."""
+    module, x = nn.Tanh(), torch.randn(2, 3)
+    module.register_forward_hook(lambda module, inputs, output: 2 * output)
+    model = Alone(module)
+    model(x)
+    torch.testing.assert_close(model.regularization_loss(), 0.5 * (2 * x.tanh()).square().sum() / 2)
+
+
+def test_a_forward_that_is_replaced() -> None:
+    """It is not silently zero; a wrapper that calls what was there is as good as before."""
+    model, x = Alone(nn.Tanh()), torch.randn(2, 3)
+    before = model.module.forward
+    model.module.forward = lambda x: 2 * before(x)
+    model(x)
+    torch.testing.assert_close(model.regularization_loss(), 0.5 * x.tanh().square().sum() / 2)
+    model.module.forward = torch.tanh
+    model(x)
+    with pytest.raises(RuntimeError, match=r"^activity: the module .* or has another forward since: give the penalty"):
+        model.regularization_loss()
 
 
 def test_the_modules_are_those_of_torch() -> None:

@@ -14,7 +14,7 @@ from keras import layers
 from safetensors.torch import load_file
 
 import regspec
-from regspec.keras.arrays.matching import to_parameters
+from regspec.layers.arrays import to_parameters
 from regspec.layers.kinds import OPERATIONS
 
 from .layers import reference

@@ -232,14 +232,23 @@ def test_groups_whose_numbers_have_thresholds(name: str, orders: int, dtype: tor
     assert zeros or orders
 
 
-def test_no_step_where_the_rate_is_zero() -> None:
+class OfItsOwn(optim.Adam):
+    """An Adam with an attribute that is no method of `Sized`."""
+
+    step_size = 0.5
+
+
+@pytest.mark.parametrize("make", [optim.Adam, optim.Adamax, optim.Adagrad, OfItsOwn])
+@pytest.mark.parametrize("regularizer", ["l1", "group_lasso"])
+def test_no_step_where_the_rate_is_zero(make: Make, regularizer: str) -> None:
     """A warm-up begins with it."""
-    layer = nn.Linear(3, 2)
-    model = regspec.regularize(nn.Sequential(layer), [{"types": ["Linear"], "kernel_regularizer": "l1"}])
-    optimizer = optim.Adam(model.parameters(), lr=0.0)
-    regspec.bind(model, optimizer, l1="proximal")
+    layer = nn.Linear(37, 41)
+    rules = [{"types": ["Linear"], "kernel_regularizer": {regularizer: 0.1}}]
+    model = regspec.regularize(nn.Sequential(layer), rules)
+    optimizer = make(model.parameters(), lr=0.0)
+    regspec.bind(model, optimizer, **{regularizer: "proximal"})
     before = layer.weight.detach().clone()
-    (model(torch.ones(2, 3)).sum() + model.regularization_loss()).backward()
+    (model(torch.ones(2, 37)).sum() + model.regularization_loss()).backward()
     optimizer.step()
     torch.testing.assert_close(layer.weight.detach(), before, rtol=0, atol=0)
 
@@ -263,3 +272,29 @@ def test_large_weights(name: str) -> None:
         wanted = 1 - 0.1 * sizes - 0.1 if name == "sgd" else 1 - 0.02 - 0.02 / sizes
         for parameter in parameters:
             torch.testing.assert_close(parameter.detach(), wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is deprecated")  # torch's own, when it is imported
+def test_a_compiled_step() -> None:
+    """The step is compiled, and what is done around it is not: weights of other shapes have other sizes of steps."""
+    module = nn.ParameterDict({"a": torch.ones(4, 3), "b": torch.ones(2, 5)})
+    model = regspec.regularize(module, [{"parameters": "a|b", "regularizer": {"l1": 1.0}}])
+    optimizer = optim.Adam(model.parameters(), lr=0.02)
+    regspec.bind(model, optimizer, l1="proximal")
+    sizes = [torch.rand(parameter.shape) + 0.5 for parameter in model.parameters()]
+    for parameter, size in zip(model.parameters(), sizes, strict=True):
+        parameter.grad = size.clone()
+    torch.compile(optimizer.step, backend="eager")()
+    for parameter, size in zip(model.parameters(), sizes, strict=True):
+        torch.testing.assert_close(parameter.detach(), 1 - 0.02 - 0.02 / size, rtol=1e-5, atol=1e-6)
+
+
+def test_a_weight_that_the_optimizer_has_no_more() -> None:
+    layer = nn.Linear(3, 2)
+    model = regspec.regularize(nn.Sequential(layer), [{"types": ["Linear"], "kernel_regularizer": "l1"}])
+    optimizer = optim.Adam(model.parameters(), lr=0.1)
+    regspec.bind(model, optimizer, l1="proximal")
+    optimizer.param_groups[0]["params"] = [layer.bias]
+    model(torch.ones(2, 3)).sum().backward()
+    with pytest.raises(RuntimeError, match=r"the weight of '0\.weight' is none of the optimizer's parameters any more"):
+        optimizer.step()

@@ -328,7 +328,7 @@ def test_a_port_reads_as_written(tmp_path: Path) -> None:
     model = keras.Model(x, layers.RNN([layers.GRUCell(3), layers.SimpleRNNCell(2)], name="rnn")(y), name="net")
     model.save(tmp_path / "model.keras")
     port = regspec.port(tmp_path / "model.keras")
-    assert "- Bidirectional: {name: both, layer: {LSTM: {return_sequences: true, units: 4}}}\n" in port.text
+    assert "- Bidirectional: {name: both, layer: {LSTM: {units: 4, return_sequences: true}}}\n" in port.text
     assert "- RNN: {name: rnn, cell: [{GRUCell: {units: 3}}, {SimpleRNNCell: {units: 2}}]}\n" in port.text
     assert type(port.build().both) is nn.LSTM
     assert port.build().both.bidirectional

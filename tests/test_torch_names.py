@@ -60,7 +60,6 @@ PRIVATE: dict[str, Callable[[], Any]] = {
     "_set_sequence_nr": lambda: torch.ones(1, requires_grad=True).exp().grad_fn,
     "_is_view": lambda: torch.ones(1),
     "_base": lambda: torch.ones(1),
-    "_lazy_clone": lambda: torch,
     "_backward_hooks": lambda: nn.Parameter(torch.ones(1)),
     "_post_accumulate_grad_hooks": lambda: nn.Parameter(torch.ones(1)),
     "_parameters": lambda: nn.Linear(3, 2),

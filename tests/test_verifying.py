@@ -26,13 +26,14 @@ from typer.testing import CliRunner
 import regspec
 from regspec.cli import app
 from regspec.graph.loading import graph_of
-from regspec.keras.verification import apart, inputs, loading
+from regspec.keras.verification import apart, loading
 from regspec.keras.verification.backends import differs_on_torch
 from regspec.keras.verification.comparing import Comparison, difference
 from regspec.keras.verification.original import Original
 from regspec.keras.verification.outcomes import PortSide
 from regspec.keras.verification.rewording import reworded
 from regspec.keras.verification.verifying import Verification
+from regspec.modules import inputs
 
 from .commands import ROOT, run_and_tell, started
 from .layers import reference as rows
@@ -238,8 +239,14 @@ def right(tmp_path_factory: pytest.TempPathFactory) -> regspec.Port:
         (lambda port: swapped(port, "norm.weight", "norm.running_var"), "weights: "),
         (respelled("activation: gelu", "activation: {gelu: {approximate: true}}"), "gradients in evaluation: conv"),
         (respelled("activation: gelu", "activation: relu"), "outputs in evaluation"),
-        (respelled("axis: -1", "axis: -1, epsilon: 0.002"), "outputs in evaluation"),
-        (respelled("axis: -1", "axis: -1, momentum: 0.98"), "statistics in training"),
+        (
+            respelled("{name: norm,", "{name: norm, epsilon: 0.002,"),
+            "outputs in evaluation",
+        ),
+        (
+            respelled("{name: norm,", "{name: norm, momentum: 0.98,"),
+            "statistics in training",
+        ),
         (respelled("{l2: 0.01}", "{l2: 0.0101}"), "penalties in evaluation: conv.kernel"),
         (respelled("kernel_regularizer: {l2: 0.01}", ""), "penalties in evaluation: their sum"),
         (respelled("activity_regularizer: {l1: 0.5}", ""), "penalties in evaluation: their sum"),

@@ -32,6 +32,8 @@ COMMANDS = {
     "evaluate": "using",
     "predict": "using",
     "export": "using",
+    "shrink": "shrinking",
+    "sparsity": "shrinking",
     "tune": "tuning",
     "report": "report",
     "plot": "report",

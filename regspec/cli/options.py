@@ -64,7 +64,7 @@ def _parameter(cls: type, name: str, option: Option, hint: Any) -> inspect.Param
     """A field of this type as a parameter of a command."""
     default = getattr(cls, name)
     how = typer.Option(
-        *(f"--{each.replace('_', '-')}" for each in (name, option.key) if each),
+        *(f"--{each.strip('_').replace('_', '-')}" for each in (name, option.key) if each),
         help=option.help,
         min=option.least,
         max=option.most,

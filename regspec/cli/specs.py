@@ -12,6 +12,7 @@ import typer
 
 from regspec.cli.application import Force, Format, Printed, Set, Spec, app, document_in, parameters, write
 from regspec.graph.loading import checked, graph_of
+from regspec.graph.network import Graph
 from regspec.language.registration import called, load_entry_points
 from regspec.specs.model import ModelSpec
 from regspec.targets.source import TARGETS, source
@@ -25,18 +26,38 @@ def show(
     spec: Spec,
     format: Annotated[Format, typer.Option(help="A table for people, or JSON for programs.")] = "text",
     graph: Annotated[bool, typer.Option("--graph", help="The graph as a Mermaid diagram instead.")] = False,
+    groups: Annotated[
+        bool, typer.Option("--groups", help="Which units of which weights go together, or why they stay, instead.")
+    ] = False,
     set: Set = None,
 ) -> None:
     """Show a spec's layers with output shapes, parameters and penalties, and the totals. Needs no torch."""
+    if graph and groups:
+        raise typer.BadParameter("--graph and --groups show another thing each", param_hint="--groups")
     resolved = graph_of(checked(document_in(spec), parameters(set)))
     if graph:
         typer.echo(mermaid(resolved), nl=False)
+    elif groups:
+        _show_groups(resolved, format)
     elif format == "json":
         typer.echo(json.dumps(summarize(resolved).as_dict(), indent=2))
     else:
         from regspec.cli.tables import print_summary
 
         print_summary(summarize(resolved))
+
+
+def _show_groups(graph: Graph, form: Format) -> None:
+    """Shows which units of which weights go together."""
+    from regspec.cli.tables import print_families
+    from regspec.graph.families import families_of
+    from regspec.graph.units import units_of
+
+    families = families_of(units_of(graph))
+    if form == "json":
+        typer.echo(json.dumps([each.as_dict() for each in families], indent=2))
+    else:
+        print_families(families)
 
 
 @app.command(name="compile", epilog="Example: `regspec compile examples/mlp.yaml -o mlp.py`")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from rich.box import SIMPLE_HEAD
@@ -17,8 +17,10 @@ from regspec.views.summary import Row, Summary, error_text, plural
 FEW = 2  # kinds and names that are shown with all their fields
 
 if TYPE_CHECKING:
+    from regspec.graph.families import Family
     from regspec.keras.verification.verifying import Verification
     from regspec.modules.regularizing import Selected
+    from regspec.modules.shrinking.costs import Costs
 
 
 def print_summary(summary: Summary) -> None:
@@ -38,6 +40,42 @@ def print_summary(summary: Summary) -> None:
     console = Console(width=None if sys.stdout.isatty() else 240)
     console.print(table)
     console.print(summary.totals, highlight=False)
+
+
+def print_costs(units: Mapping[str, int], before: Costs, after: Costs, batch: int) -> None:
+    """Prints what a model costs, and what is left of that without units that it can do without."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("", "as it is", "without zero units", "left"):
+        table.add_column(name, justify="right" if name else "left")
+    rows: dict[str, tuple[float, float]] = {
+        "units": (units["before"], units["after"]),
+        "weights": (before.weights, after.weights),
+        "zeros among them": (before.zeros, after.zeros),
+        "multiply-adds": (before.multiply_adds, after.multiply_adds),
+        "bytes": (before.bytes, after.bytes),
+        f"ms a batch of {batch}": (1000 * before.seconds, 1000 * after.seconds),
+    }
+    for name, pair in rows.items():
+        one, other = (f"{each:,}" if isinstance(each, int) else f"{each:.3g}" for each in pair)
+        table.add_row(name, one, other, f"{100 * pair[1] / pair[0]:.0f} %" if pair[0] else "")
+    Console(width=None if sys.stdout.isatty() else 240).print(table)
+
+
+def print_families(families: Sequence[Family]) -> None:
+    """Prints which units of which weights go together, and why others stay."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("units", justify="right", no_wrap=True)
+    for role in ("made by", "in", "taken by"):
+        table.add_column(role, overflow="fold")
+    table.add_column("numbers each", justify="right")
+    table.add_column("stays", overflow="fold")
+    for each in families:
+        columns = [[own.weight for own in each.slices if own.role == role] for role in ("makes", "has", "takes")]
+        table.add_row(str(each.units), *map("\n".join, columns), f"{each.numbers:,}", each.stays or "")
+    Console(width=None if sys.stdout.isatty() else 240).print(table)
+    free = [each for each in families if each.stays is None]
+    console = Console(width=None if sys.stdout.isatty() else 240)
+    console.print(f"{sum(each.units for each in free):,} units may go, each by itself", highlight=False)
 
 
 def print_coverage(selected: Sequence[Selected]) -> None:

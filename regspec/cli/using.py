@@ -104,7 +104,7 @@ def _print_figures(console: Console, found: Evaluation) -> None:
         console.print(f"loss {found.loss:.4g}", **PLAIN)
     for name, figures in found.outputs.items():
         scaled = " of scaled numbers" if figures.is_scaled else ""
-        console.print(f"{name}: {figures.loss_name} {figures.loss:.4g}{scaled}; {_words(figures)}", **PLAIN)
+        console.print(f"{name}: {figures.loss_name} {figures.loss:.4g}{scaled}; {words(figures)}", **PLAIN)
 
 
 def _print_tables(console: Console, found: Evaluation) -> None:
@@ -115,7 +115,7 @@ def _print_tables(console: Console, found: Evaluation) -> None:
             Console(width=max(width, console.width)).print(table)
 
 
-def _words(figures: OutputFigures) -> str:
+def words(figures: OutputFigures) -> str:
     """How an output does, and what a constant answer does."""
     from regspec.report.plots import percent
 

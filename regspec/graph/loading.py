@@ -72,7 +72,7 @@ def graph_of(spec: AnySpec, dtype: Precision | None = None, *, parameters: Mappi
         graph, problems = resolve(spec)
         if graph is None:
             raise RegspecError(in_order(problems))
-        spec.derived["graph"] = graph
+        _keep(spec, graph)
     found = spec.derived["graph"]
     assert isinstance(found, Graph)
     return found
@@ -84,10 +84,17 @@ def checked(text: Document, parameters: Mapping[str, Any] | None = None) -> Mode
     if spec is not None:
         graph, more = resolve(spec, is_whole=not problems)
         problems = [*problems, *more]
-        spec.derived["graph"] = graph
+        if graph is not None:
+            _keep(spec, graph)
     if spec is None or problems:
         raise RegspecError(in_order(problems))
     return spec
+
+
+def _keep(spec: ModelSpec, graph: Graph) -> None:
+    """Makes a spec and its graph known to each other."""
+    spec.derived["graph"] = graph
+    graph.derived["spec"] = spec
 
 
 def in_order(problems: list[Problem]) -> list[Problem]:

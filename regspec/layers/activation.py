@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import Field
@@ -19,6 +20,7 @@ from regspec.language.regularizers import RegularizerField
 from regspec.layers.families import Elementwise
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Layer, Weight
+from regspec.layers.ties import Place, Ties, alike, mixes
 
 
 def applied(function: ActivationFunction, x: Symbol) -> Expression:
@@ -56,6 +58,12 @@ class Activation(Elementwise):
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         along = self.activation.along
         return self.activation.output_shape(x.shape, -1 if along is None else x.dimension(along))
+
+    def ties(self, *xs: Symbol) -> Ties | None:
+        rank = xs[0].rank
+        why = {axis: mixes(self.activation, axis, rank) for axis in range(1, rank)}
+        keeps_shape = self.output_shape(*xs) == xs[0].shape
+        return Ties(alike(xs, why)) if keeps_shape else None
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return applied(self.activation, x)
@@ -122,6 +130,10 @@ class Softmax(Elementwise):
             x.dimension(axis)  # raises if there is none
         return x.shape
 
+    def ties(self, *xs: Symbol) -> Ties | None:
+        chosen = (axis % xs[0].rank for axis in self.axis)
+        return Ties(alike(xs, dict.fromkeys(chosen, "softmax is of all of them together")))
+
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         if x.mask is not None:
             return self._masked(x, x.mask)
@@ -170,6 +182,16 @@ class OfEachPlace(Elementwise):
             self.weight(slot, pattern, sizes, parameters=(parameter,), constructed=filled, along=tuple(along))
             for slot, (parameter, filled) in slots.items()
         )
+
+    def ties(self, *xs: Symbol) -> Ties | None:
+        ties, found = alike(xs), self.weights(*xs)
+
+        def own(axis: int) -> tuple[Place, ...]:
+            """The places of the weights that have a number for each unit of an axis."""
+            size = xs[0].logical[axis]
+            return tuple(Place(each.name, axis - 1) for each in found if (each.shape or ())[axis - 1] == size)
+
+        return Ties(tuple(replace(tie, places=(*tie.places, *own(tie.places[0].axis))) for tie in ties))
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return Module(call(type(self).__name__, self._shape(x)))(x)
@@ -265,6 +287,10 @@ class JumpReLU(Elementwise):
                 along=(x.rank - 1,),
             ),
         )
+
+    def ties(self, *xs: Symbol) -> Ties | None:
+        *ties, last = alike(xs)
+        return Ties((*ties, replace(last, places=(*last.places, Place("threshold", 0)))))
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         dimension = x.dimension(-1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated
 
 from pydantic import Field
@@ -15,6 +16,7 @@ from regspec.layers.families import Elementwise
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Weight
 from regspec.layers.merging import Merge
+from regspec.layers.ties import Place, Ties, alike
 
 
 @kind
@@ -44,6 +46,17 @@ class LayerScale(Elementwise):
         filled = Constant(value=self.init_values)
         along = (self.axis % x.rank,)
         return (self.weight("gamma", "c", (self.projection_dim,), initializer=filled, constructed=filled, along=along),)
+
+    def ties(self, *xs: Symbol) -> Ties | None:
+        axis = self.axis % xs[0].rank
+        return Ties(
+            tuple(
+                replace(tie, places=(*tie.places, Place("gamma", 0)), field=("projection_dim",), factors=("gamma",))
+                if tie.places[0].axis == axis
+                else tie
+                for tie in alike(xs)
+            )
+        )
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         dimension = x.dimension(self.axis)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from collections.abc import Collection
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -16,6 +17,7 @@ from regspec.language.regularizers import Regularizer, RegularizerField
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Layer, Weight
 from regspec.layers.slots import BiasSlot, KernelSlot
+from regspec.layers.ties import FieldPath, Place, Tie, Ties
 
 
 class Attending(Layer):
@@ -211,6 +213,27 @@ class Projected(KernelSlot, BiasSlot, Attending):
         )
         return (kernel, bias) if self.use_bias else (kernel,)
 
+    def ties(self, *xs: Symbol) -> Ties | None:
+        weights = {weight.name: weight for weight in self.weights(*xs)}
+        value, key = min(1, len(xs) - 1), len(xs) - 1
+        taken = {"query": 0, "gate": 0, "value": value, "key": key}
+        kernels = [(i, f"{name}.kernel") for name, i in taken.items() if f"{name}.kernel" in weights]
+        own = [[Place(name, 0) for index, name in kernels if index == i] for i, _ in enumerate(xs)]
+        ties = [Tie(x.size(-1), (Place(i, x.rank - 1), *own[i])) for i, x in enumerate(xs)]
+        shape = weights["attention_output.kernel"].shape or ()
+        if len(shape) == 3:
+            made = (Place("attention_output.kernel", 2), Place("attention_output.bias", 0), Place(~0, xs[0].rank - 1))
+            ties.append(Tie(shape[2], made, self.output_field))
+        return Ties((*ties, *self.head_ties(weights)))
+
+    output_field: ClassVar[
+        FieldPath
+    ] = ()  # what says how many units its output has, if that need not be as many as before
+
+    def head_ties(self, names: Collection[str]) -> tuple[Tie, ...]:
+        """The ties of what lies between the projections."""
+        return ()
+
     def checked(self, *xs: Symbol) -> None:
         super().checked(*xs)
         query, value, key = self.inputs_of(xs)
@@ -316,6 +339,21 @@ class MultiHeadAttention(Projected):
             *gate,
             *self.projection("value", "value", value.size(-1), heads, self._value_size),
             *self.output_projection(heads, self._value_size, self._sizes(query)),
+        )
+
+    output_field = ("output_shape",)
+
+    def head_ties(self, names: Collection[str]) -> tuple[Tie, ...]:
+        """Heads, and what each of them gives; what they are matched by scales the scores, so that it stays."""
+        apart = [f"{name}.{slot}" for name in ("query", "key", "gate") for slot in ("kernel", "bias")]
+        heads = [Place(each, 1 if each.endswith("kernel") else 0) for each in apart if each in names]
+        own = (Place("value.kernel", 1), Place("value.bias", 0), Place("attention_output.kernel", 0))
+        widths = [Place(each, 2 if each.endswith("kernel") else 1) for each in apart if each[:4] == "gate"]
+        given = (Place("value.kernel", 2), Place("value.bias", 1), Place("attention_output.kernel", 1))
+        stays = "their scores are an output" if self.return_attention_scores else ""
+        return (
+            Tie(self.num_heads, (*heads, *own), ("num_heads",), stays=stays, apart=tuple(apart)),
+            Tie(self._value_size, (*widths, *given), ("value_dim",), apart=tuple(apart)),
         )
 
     def output_shape(self, x: Symbol, *others: Symbol) -> Shape | list[Shape]:

@@ -25,6 +25,7 @@ from regspec.language.fields import REFERENCE, Count, Fraction, Frozen, Sequence
 from regspec.layers.layer import Weight
 from regspec.layers.nested import LayerForm
 from regspec.layers.slots import BiasSlot, KernelSlot, RecurrentSlot
+from regspec.layers.ties import mixes
 
 SIGMOID = activations.ACTIVATIONS.parse("sigmoid")
 TANH = activations.ACTIVATIONS.parse("tanh")
@@ -105,6 +106,11 @@ class Cell(Stepping):
     def states(self) -> list[tuple[int, ...]]:
         """Where the states lie in what its module returns."""
         return [(1,)] if self.structure[1] == "h" else [(1, 0), (1, 1)]
+
+    @property
+    def why_stays(self) -> str:
+        """Why its units stay: a function of all of them together; nothing where each has its own."""
+        return mixes(self.activation, 1, 2) or mixes(getattr(self, "recurrent_activation", None), 1, 2)
 
     @property
     def is_native(self) -> bool:

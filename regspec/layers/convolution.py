@@ -17,6 +17,7 @@ from regspec.layers.families import Activated, Spatial
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Weight
 from regspec.layers.slots import BiasSlot, DepthwiseSlot, KernelSlot, PointwiseSlot
+from regspec.layers.ties import Fold, Place, Tie, Ties
 
 AXES = {1: "l", 2: "h w", 3: "d h w"}
 
@@ -47,6 +48,11 @@ class Window(Spatial):
         if any(count is not None and count < 1 for count in counts):
             raise ShapeError(f"has a window of {self.spans()}, which does not fit into {x.described}")
         return counts
+
+    @property
+    def adds_zeros(self) -> bool:
+        """Whether a window may see zeros beside its input, so that of a constant it does not make one everywhere."""
+        return self.padding != "valid" and any(span > 1 for span in self.spans())
 
     def padded(self, x: Symbol) -> tuple[Expression, int | tuple[int, ...]]:
         """The input with the padding that torch's convolution can't do, and the padding that it can."""
@@ -98,6 +104,17 @@ class Convolution(KernelSlot, BiasSlot, Activated, Window):
                 f"has {self.groups} groups, which do not divide {x.size(1)} channels into {self.filters} filters"
             )
         return self.activated_shape((x.shape[0], self.filters, *self.windows(x)), x)
+
+    def ties(self, x: Symbol, *_: Symbol) -> Ties | None:
+        axis, last = x.order[1], self.spatial_rank + 1
+        stays = self.mixes(axis, x.rank)
+        output = () if stays else (Place(~0, axis),)
+        channels = Tie(x.size(1), (Place(0, axis), Place("kernel", last - 1)), parts=self.groups)
+        made = (Place("kernel", last), Place("bias", 0), *output)
+        filters = Tie(self.filters, made, ("filters",), stays=stays, parts=self.groups)
+        folds = () if self.adds_zeros else (Fold("kernel", "bias", is_last=self.activation is None),)
+        grouped = {"kernel": self.groups} if self.groups > 1 else {}
+        return Ties((channels, filters), folds, grouped, ("groups",), why_not="it sees zeros beside them")
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         padded, padding = self.padded(x)
@@ -152,6 +169,14 @@ class Transposed(KernelSlot, BiasSlot, Activated, Even):
         kernel = self.weight("kernel", f"{axes} o i -> i o {axes}", (*self.kernel_size, self.filters, x.size(1)))
         bias = self.weight("bias", "o", (self.filters,), parameters=("bias",))
         return (kernel, bias) if self.use_bias else (kernel,)
+
+    def ties(self, x: Symbol, *_: Symbol) -> Ties | None:
+        axis, last = x.order[1], self.spatial_rank + 1
+        stays = self.mixes(axis, x.rank)
+        output = () if stays else (Place(~0, axis),)
+        channels = Tie(x.size(1), (Place(0, axis), Place("kernel", last)))
+        made = (Place("kernel", last - 1), Place("bias", 0), *output)
+        return Ties((channels, Tie(self.filters, made, ("filters",), stays=stays)))
 
     def crops(self) -> list[tuple[int, int]]:
         """The cells that Keras takes off torch's full output, before and after; negative ones are cells to add."""
@@ -263,6 +288,13 @@ class DepthwiseConvolution(BiasSlot, Activated, Depthwise):
         bias = self.weight("bias", "o", (x.size(1) * self.depth_multiplier,), parameters=("bias",))
         return (depthwise, bias) if self.use_bias else (depthwise,)
 
+    def ties(self, x: Symbol, *_: Symbol) -> Ties | None:
+        axis, times = x.order[1], self.depth_multiplier
+        stays = self.mixes(axis, x.rank)
+        output = () if stays else (Place(~0, axis, inner=times),)
+        places = (Place(0, axis), Place("depthwise", self.spatial_rank), Place("bias", 0, inner=times), *output)
+        return Ties((Tie(x.size(1), places, stays=stays, factors=("depthwise",)),))
+
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         return self.activated_shape((x.shape[0], x.size(1) * self.depth_multiplier, *self.windows(x)), x)
 
@@ -304,6 +336,16 @@ class SeparableConvolution(PointwiseSlot, BiasSlot, Activated, Depthwise):
         pointwise = self.weight("pointwise", f"{axes} i o -> o i {axes}", pointwise_shape, module="pointwise")
         bias = self.weight("bias", "o", (self.filters,), parameters=("bias",), module="pointwise")
         return (depthwise, pointwise, bias) if self.use_bias else (depthwise, pointwise)
+
+    def ties(self, x: Symbol, *_: Symbol) -> Ties | None:
+        axis, last = x.order[1], self.spatial_rank + 1
+        stays = self.mixes(axis, x.rank)
+        output = () if stays else (Place(~0, axis),)
+        mixed = Place("pointwise", last - 1, inner=self.depth_multiplier)
+        channels = (Place(0, axis), Place("depthwise", last - 1), mixed)
+        made = (Place("pointwise", last), Place("bias", 0), *output)
+        filters = Tie(self.filters, made, ("filters",), stays=stays)
+        return Ties((Tie(x.size(1), channels, factors=("depthwise",)), filters))
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         return self.activated_shape((x.shape[0], self.filters, *self.windows(x)), x)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
@@ -22,6 +23,7 @@ from regspec.layers.following import order_of_product
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Weight
 from regspec.layers.slots import BiasSlot, KernelSlot
+from regspec.layers.ties import FieldPath, Fold, Place, Tie, Ties, others
 
 ROUNDS_INPUTS: Any = Field(
     False,
@@ -68,6 +70,17 @@ class Dense(KernelSlot, BiasSlot, Activated):
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         return self.activated_shape((*x.shape[:-1], self.units), x)
+
+    def ties(self, x: Symbol, *_: Symbol) -> Ties | None:
+        if self.rounds_inputs:
+            return None  # to steps of the largest of them
+        last = x.rank - 1
+        stays = self.mixes(last, x.rank)
+        output = () if stays else (Place(~0, last),)
+        inputs = Tie(x.size(-1), (Place(0, last), Place("kernel", 0)))
+        units = Tie(self.units, (Place("kernel", 1), Place("bias", 0), *output), ("units",), stays=stays)
+        rest = (tie for tie in others(x, last) if not self.mixes(tie.places[0].axis, x.rank))
+        return Ties((inputs, units, *rest), (Fold("kernel", "bias", is_last=self.activation is None),))
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         if self.rounds_kernel:
@@ -162,6 +175,29 @@ class EinsumDense(KernelSlot, Activated):
         shape = self._shapes(x).output
         order = self.output_order(len(shape), x)
         return replace(x, shape=shape, order=order, spec_order=order)
+
+    def ties_to(self, outputs: Sequence[Symbol], x: Symbol, *_: Symbol) -> Ties | None:
+        if self.rounds_inputs:
+            return None
+        shapes, (given, made) = self._shapes(x), einsum_axes(self.equation, x)
+        letters = [name for name in made if not name.startswith(".")]
+        first = min(map(letters.index, self.bias_axes or ()), default=0)
+        order, rank = outputs[0].spec_order, outputs[0].rank
+        stays = {name: self.mixes(order[place], rank) for place, name in enumerate(made)}
+        ties = []
+        for name in dict.fromkeys([*given[1:], *made[1:]]):
+            is_twice = name in shapes.kernel_axes and name in given and name in made
+            size = x.shape[given.index(name)] if name in given else shapes.output[made.index(name)]
+            if is_twice or size is None:
+                continue
+            places = [Place(0, x.order[given.index(name)])] if name in given else []
+            places += [Place("kernel", shapes.kernel_axes.index(name))] if name in shapes.kernel_axes else []
+            places += [Place("bias", letters.index(name) - first)] if name in (self.bias_axes or "") else []
+            places += [Place(~0, order[made.index(name)])] if name in made and not stays[name] else []
+            counted = letters.index(name) - (made[0] == letters[0]) if name in letters else 0
+            field: FieldPath = () if name in given else ("output_shape", counted)
+            ties.append(Tie(size, tuple(places), field, stays=stays.get(name, "")))
+        return Ties(tuple(ties))
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         shapes = self._shapes(x)

@@ -16,6 +16,7 @@ from regspec.language.regularizers import L1L2, Regularizer, RegularizerField
 from regspec.layers.families import Elementwise, Moved, Sequential, Spatial, named_together
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Layer
+from regspec.layers.ties import Ties, alike
 
 NoiseShape = Annotated[tuple[Size | None, ...], SequenceField]
 
@@ -54,6 +55,10 @@ class Shaped(Rated):
         if self.noise_shape is not None and len(self.noise_shape) != x.rank:
             raise ShapeError(f"has a noise_shape of {len(self.noise_shape)} axes, but is given {x.described}")
         return self.noise_shape and axes.permute(self.noise_shape, x.order)
+
+    def ties(self, *xs: Symbol) -> Ties | None:
+        says_sizes = any(size not in (None, 1) for size in self.noise_shape or ())
+        return None if says_sizes else Ties(alike(xs))
 
     @property
     def reads_batch(self) -> bool:
@@ -110,6 +115,9 @@ class SpatialDropout(Rated, Spatial):
     """Whole channels dropped at random."""
 
     has_activity_in_keras = False
+
+    def ties(self, x: Symbol, *_: Symbol) -> Ties | None:
+        return self.each_channel(x)
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return Module(call(f"nn.Dropout{self.spatial_rank}d", self.rate))(x)

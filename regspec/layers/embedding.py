@@ -11,6 +11,7 @@ from regspec.language.fields import Positive, Size
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Weight, parse_pattern
 from regspec.layers.slots import EmbeddingsSlot
+from regspec.layers.ties import Place, Tie, Ties
 
 
 class Table(EmbeddingsSlot):
@@ -61,6 +62,9 @@ class Embedding(Table):
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         return (*x.shape, self.output_dim)
+
+    def ties(self, x: Symbol, *_: Symbol) -> Ties | None:
+        return Ties((Tie(self.output_dim, (Place("embeddings", 1), Place(~0, x.rank)), ("output_dim",)),))
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return Module(call("nn.Embedding", self.input_dim, self.output_dim))(indices(x))

@@ -14,6 +14,7 @@ from regspec.code.expressions import Expression
 from regspec.code.shapes import DataFormat, Shape, ShapeError, Symbol, text
 from regspec.language.activations import Activation
 from regspec.layers.layer import Layer
+from regspec.layers.ties import Place, Tie, Ties, alike, mixes
 
 
 def spread(mask: Symbol, x: Symbol) -> Expression:
@@ -56,6 +57,9 @@ class Elementwise(Layer):
 
     def literal_order(self, x: Symbol) -> Order:
         return x.spec_order
+
+    def ties(self, *xs: Symbol) -> Ties | None:
+        return Ties(alike(xs))
 
     def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
         return spec_axes(self, xs[0])
@@ -102,6 +106,10 @@ class Activated(Layer):
     def activated_shape(self, shape: Shape, like: Symbol) -> Shape:
         """``shape`` after the activation."""
         return shape if self.activation is None else self.activation.output_shape(shape, self._dimension(like))
+
+    def mixes(self, axis: int, rank: int) -> str:
+        """Why the activation keeps the units of an axis of so many; nothing where it does not."""
+        return mixes(self.activation, axis, rank)
 
     @property
     def is_along_last_axis(self) -> bool:
@@ -178,6 +186,10 @@ class Spatial(Layer):
 
     def units_of(self, output: Symbol) -> int:
         return 1
+
+    def each_channel(self, x: Symbol) -> Ties:
+        """The ties of a layer that does the same to each channel by itself."""
+        return Ties((Tie(x.size(1), (Place(0, x.order[1]), Place(~0, x.order[1]))),))
 
     def order(self, x: Symbol) -> Order | None:
         """Channels first; a layer that has them first in Keras too is given what it wants."""

@@ -47,7 +47,6 @@ FAMILIES = {
     """,
     "normalization": """
         BatchNormalization GroupNormalization LayerNormalization RMSNormalization UnitNormalization
-        SpectralNormalization
     """,
     "operations.along": """
         Cumsum Cumprod Diff Sort Argsort TopK Argmax Argmin Normalize Digitize SearchSorted Trapezoid
@@ -104,6 +103,9 @@ FAMILIES = {
     "reshaping": """
         Flatten Reshape Permute RepeatVector Cropping2D Cropping3D ZeroPadding1D ZeroPadding2D ZeroPadding3D
         UpSampling2D UpSampling3D Cropping1D UpSampling1D
+    """,
+    "spectral": """
+        SpectralNormalization
     """,
     "spectrograms": """
         STFTSpectrogram MelSpectrogram

@@ -24,6 +24,7 @@ from regspec.language.constraints import WeightConstraint
 from regspec.language.fields import Frozen, Name, Names, NamesIfAny, Trainable
 from regspec.language.initializers import Drawn, WeightInitializer
 from regspec.language.regularizers import Dimensions, Regularizer, RegularizerField
+from regspec.layers.ties import Ties
 
 parse_pattern = cache(Pattern.parse)
 KerasCall = tuple[tuple[Any, ...], dict[str, Any]]  # arguments in order, and by name
@@ -279,6 +280,14 @@ class Layer(Frozen):
     def output_shape(self, x: Symbol, *others: Symbol) -> Shape | list[Shape]:
         """The shape of its output, or the shapes of several, as they lie in torch. Raises `ShapeError`."""
         return x.shape
+
+    def ties(self, x: Symbol, *others: Symbol) -> Ties | None:
+        """Which axes of its inputs, outputs and weights have the same units; None where that is not known."""
+        return None
+
+    def ties_to(self, outputs: Sequence[Symbol], x: Symbol, *others: Symbol) -> Ties | None:
+        """The same where that depends on how the axes of its outputs are counted."""
+        return self.ties(x, *others)
 
     def lower(self, x: Symbol, *others: Symbol) -> Expression | list[Expression]:
         """The expression that computes its output, or those of several."""

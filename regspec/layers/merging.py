@@ -19,6 +19,7 @@ from regspec.layers.kinds import kind
 from regspec.layers.layer import Layer
 from regspec.layers.operations.arithmetic import Pair, as_number
 from regspec.layers.operations.operands import dtypes, promoted, value
+from regspec.layers.ties import Place, Tie, Ties, alike
 
 
 class Merge(Moved, Elementwise):
@@ -76,6 +77,8 @@ def _chained(operator: str, values: Sequence[Value]) -> Expression:
 class Operator(Merge, Pair):
     """A merge of inputs, or of one input and numbers."""
 
+    absorbs: ClassVar[bool] = False  # whether the result is zero where one of them is
+
     @property
     def operated_by(self) -> str | None:
         """Keras's layer takes no numbers, but its operation."""
@@ -95,6 +98,10 @@ class Operator(Merge, Pair):
 
     def output_dtype(self, *xs: Symbol) -> str:
         return promoted(*dtypes(self.named(xs).values() if self.numbers else xs))
+
+    def ties(self, *xs: Symbol) -> Ties | None:
+        are_single = all(isinstance(each, (int, float)) for each in self.numbers.values())
+        return Ties(alike(xs, absorbs=self.absorbs and all(x.mask is None for x in xs))) if are_single else None
 
     def lower(self, *xs: Symbol) -> Expression:
         dtype = self.output_dtype(*xs)
@@ -139,6 +146,7 @@ class Multiply(Operator):
     """The product of the inputs, number by number."""
 
     verb = "multiply"
+    absorbs = True
 
     def merge(self, values: Sequence[Value]) -> Expression:
         return _chained("*", values)
@@ -281,6 +289,16 @@ class Concatenate(Moved, Elementwise):
                 raise ShapeError(f"can't concatenate {listed} along axis {axis}")
             merged.append(next(iter(known), None))
         return tuple(merged)
+
+    def ties(self, *xs: Symbol) -> Ties | None:
+        x, axis = xs[0], xs[0].order[self.dimension(xs[0])]
+        if any(each.logical[axis] is None for each in xs):
+            return None
+        rest = [tie for tie in alike(xs) if tie.places[0].axis != axis]
+        sizes = [each.size(each.dimension(axis)) for each in xs]
+        starts = [sum(sizes[:index]) for index in range(len(xs))]
+        ties = [Tie(n, (Place(i, axis), Place(~0, axis, starts[i])), is_alone=True) for i, n in enumerate(sizes)]
+        return Ties((*ties, *rest)) if x.rank > 1 else None
 
     def lower(self, x: Symbol, *others: Symbol) -> Expression:
         dimension = self.dimension(x)

@@ -7,25 +7,22 @@ torch's own module, and a field for Keras's, which `port` writes. In evaluation 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from regspec.code.axes import Order, identity
-from regspec.code.expressions import OMIT, Apply, Call, Expression, Module, call, replaced, unless, walk
+from regspec.code.expressions import OMIT, Call, Expression, Module, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol, text
-from regspec.language.fields import Axes, Axis, Fraction, NotNegative, Size
-from regspec.language.initializers import ONES, ZEROS, Initializer, TruncatedNormal
-from regspec.language.regularizers import Regularizer
-from regspec.layers import nested
+from regspec.language.fields import Axes, Axis, Fraction, NotNegative
+from regspec.language.initializers import ONES, ZEROS, Initializer
 from regspec.layers.families import Elementwise
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Layer, Weight
-from regspec.layers.nested import Nested, OnInputs, Wrapper
 from regspec.layers.slots import AffineSlots
+from regspec.layers.ties import Place, Tie, Ties, alike
 
 
 class ChannelNormalization(AffineSlots):
@@ -58,6 +55,18 @@ class ChannelNormalization(AffineSlots):
         """The axis of the channels, as Keras counts them."""
         return x.order[x.dimension(-1 if self.axis is None else self.axis)]
 
+    def ties(self, x: Symbol, *_: Symbol) -> Ties | None:
+        own = (Place(weight.name, 0) for weight in self.weights(x))
+        places = (Place(0, x.order[1]), Place(~0, x.order[1]), *own)
+        tie = self.tied(Tie(x.size(1), places, factors=("gamma",) if self.scale else ()))
+        return Ties((tie,), shift=self.shift)
+
+    shift: ClassVar[str] = ""  # the weight that is subtracted from the channels
+
+    def tied(self, tie: Tie) -> Tie:
+        """The tie of the channels, for each of which it does the same by itself."""
+        return tie
+
     def affine(self, x: Symbol) -> tuple[Weight, ...]:
         """Gamma and beta, or those of them that the layer has."""
         along = (x.order[1],)
@@ -87,6 +96,7 @@ class BatchNormalization(ChannelNormalization):
     renorm_momentum: Fraction = Field(0.99, description="How much of the statistics of renorm is kept in each step.")
 
     own_fields = frozenset({"moving_variance"})
+    shift = "moving_mean"
 
     def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
         return {**super().keras_fields(*xs), "moving_variance": "unbiased"}
@@ -176,6 +186,11 @@ class GroupNormalization(ChannelNormalization):
 
     groups: int = Field(32, ge=-1, description="The number of groups; -1 for one to each channel.")
 
+    def tied(self, tie: Tie) -> Tie:
+        if self.groups in (-1, tie.size):  # one to each channel
+            return replace(tie, field=() if self.groups == -1 else ("groups",))
+        return replace(tie, stays="each group of them is normalized together")
+
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         channels = x.size(1)
         groups = channels if self.groups == -1 else self.groups
@@ -232,6 +247,19 @@ class FeatureNormalization(Layer):
     def feature_shape(self, x: Symbol) -> tuple[int, ...]:
         """The sizes of the axes that are normalized together."""
         return tuple(x.size(dimension) for dimension in range(x.rank - len(self.normalized(x)), x.rank))
+
+    def ties(self, x: Symbol, *_: Symbol) -> Ties | None:
+        chosen = self.normalized(x)
+        ties = alike((x,), dict.fromkeys(chosen, "they are normalized together"))
+        along = {axis: place for place, axis in enumerate(chosen)}
+        own = [weight.name for weight in self.weights(x)]
+        return Ties(
+            tuple(
+                replace(tie, places=(*tie.places, *(Place(name, along[axis]) for name in own if axis in along)))
+                for tie in ties
+                for axis in (tie.places[0].axis,)
+            )
+        )
 
     def affine_weight(self, slot: str, x: Symbol, parameter: str, constructed: Initializer) -> Weight:
         """A weight with one number for each feature."""
@@ -303,131 +331,10 @@ class UnitNormalization(Elementwise):
             x.dimension(axis)  # raises if there is none
         return x.shape
 
+    def ties(self, *xs: Symbol) -> Ties | None:
+        chosen = (axis % xs[0].rank for axis in self.axis)
+        return Ties(alike(xs, dict.fromkeys(chosen, "they are normalized together")))
+
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         dimensions = tuple(dict.fromkeys(x.dimension(axis) for axis in self.axis))
         return call("F.normalize", x, dim=unless(1, _shape(dimensions)))
-
-
-@kind
-class SpectralNormalization(Wrapper):
-    """A layer whose kernel is divided by its largest singular value at each step of training."""
-
-    example = "{layer: {Dense: {units: 64}}}"
-
-    layer: Nested = Field(description="The layer, such as Dense: {units: 32}; it must have a kernel or embeddings.")
-    power_iterations: Size = Field(1, description="How many iterations estimate the singular value in each step.")
-    cuts_off: bool = Field(
-        False,
-        description="Whether the output is cut to whole numbers where the input has these, as that of an embedding; "
-        "Keras 3 does so.",
-    )
-
-    own_fields = frozenset({"cuts_off"})
-
-    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
-        if self._is_cut(xs[0]) != (self.takes_integers and not xs[0].is_floating):
-            raise ShapeError("is on whole numbers without cuts_off: true, and Keras cuts its output to such numbers")
-        return {"layer": OnInputs(self.layer, xs), "cuts_off": False}
-
-    def keras_paths(self, names: Sequence[str]) -> list[tuple[str, str]]:
-        """Keras has the kernel twice: in the layer, and before the vector."""
-        kernel = names[names.index("vector_u") - 1]
-        inner = self.layer.keras_paths([name for name in names if name != "vector_u"])
-        return [("vars/0", kernel), ("vars/1", "vector_u"), *((f"layer/{path}", name) for path, name in inner)]
-
-    def _is_cut(self, x: Symbol) -> bool:
-        """Whether the output has the type of an input of whole numbers."""
-        return self.cuts_off and self.takes_integers and not x.is_floating
-
-    @property
-    def inner_activities(self) -> dict[str, Regularizer]:
-        return {} if self.layer.activity is None else {"layer_activity": self.layer.activity}
-
-    def inner_sizes(self, *xs: Symbol) -> dict[str, tuple[int | None, ...]]:
-        return nested.sizes(self.layer, xs[0])
-
-    def order(self, x: Symbol) -> Order | None:
-        return self.layer.order(x)
-
-    def literal_order(self, x: Symbol) -> Order:
-        return self.layer.literal_order(x)
-
-    def literal_output_order(self, output: Symbol, *xs: Symbol) -> Order:
-        return self.layer.literal_output_order(output, *xs)
-
-    def input_spec_order(self, rank: int) -> Order | None:
-        return self.layer.input_spec_order(rank)
-
-    def output_order(self, rank: int, x: Symbol, *_: Symbol) -> Order:
-        return self.layer.output_order(rank, x)
-
-    def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
-        return self.layer.output_spec_order(rank, *xs)
-
-    @property
-    def reads_axes(self) -> bool:
-        return self.layer.reads_axes
-
-    def counted_by_keras(self, *xs: Symbol) -> Layer:
-        return self.model_copy(update={"layer": self.layer.counted_by_keras(*xs)})
-
-    def checked(self, *xs: Symbol) -> None:
-        super().checked(*xs)
-        self.layer.checked(*xs)
-
-    def output_dtype(self, x: Symbol, *_: Symbol) -> str | list[str] | None:
-        return x.dtype if self._is_cut(x) else self.layer.output_dtype(x)
-
-    def output_mask(self, x: Symbol, *others: Symbol) -> Expression | None:
-        return self.layer.output_mask(x, *others)
-
-    @property
-    def reads_batch(self) -> bool:
-        return True  # each call takes the kernel on
-
-    def _kernel(self, x: Symbol) -> Weight:
-        """The weight that is normalized: Keras's kernel or embeddings, of a layer that is one module."""
-        for weight in self.layer.weights(x):
-            if weight.name in ("kernel", "embeddings") and weight.parameters == ("weight",) and not weight.module:
-                return weight
-        raise ShapeError(f"wraps {type(self.layer).__name__}, which has no kernel to normalize")
-
-    def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
-        kernel = self._kernel(x)
-        inner = tuple(
-            replace(weight, parameters=tuple(f"layer.{path}" for path in weight.parameters))
-            for weight in self.layer.weights(x)
-        )
-        assert kernel.shape is not None  # see _kernel
-        size = (1, kernel.shape[-1])
-        initializer = TruncatedNormal(stddev=0.02)
-        vector = self.weight(
-            "vector_u", "p o", size, parameters=("vector_u",), trainable=False, initializer=initializer
-        )
-        index = self.layer.weights(x).index(kernel) + 1
-        return (*inner[:index], vector, *inner[index:])
-
-    def output_shape(self, x: Symbol, *_: Symbol) -> Shape | list[Shape]:
-        return self.layer.output_shape(x)
-
-    def lower(self, x: Symbol, *_: Symbol) -> Expression:
-        kernel = self._kernel(x)
-        inner = self.layer.lower(x)
-        assert isinstance(inner, Expression)  # a layer with a kernel of its own module has one output
-        main = next(each for each in walk(inner) if isinstance(each, Apply) and not each.module.suffix)
-        assert isinstance(main.module.constructor, Call)
-        constructor = call(
-            "SpectralNormalization",
-            main.module.constructor,
-            kernel.parameters[0],
-            dim=unless(0, kernel.pattern.last),
-            power_iterations=unless(1, self.power_iterations),
-        )
-        normalized = Module(constructor)(*main.arguments, **main.keywords)
-        result: Expression = replaced(inner, {main: normalized})
-        if self._is_cut(x):
-            result = result.method("type_as", x)
-        if self.layer.activity is None:
-            return result
-        rank = len(self.layer.output_shape(x))
-        return nested.listened(result, "layer_activity", self.layer.activity, self.layer.output_order(rank, x))

@@ -18,6 +18,7 @@ from regspec.code.shapes import Shape, ShapeError, Symbol, compact, same_padding
 from regspec.language.fields import NoCells, Sizes
 from regspec.layers.families import Spatial
 from regspec.layers.kinds import kind
+from regspec.layers.ties import Place, Tie, Ties
 
 
 class Pooling(Spatial):
@@ -49,6 +50,9 @@ class Pooling(Spatial):
         if any(count is not None and count < 1 for count in counts):
             raise ShapeError(f"has a window of {self.pool_size}, which does not fit into {x.described}")
         return (*x.shape[:2], *counts)
+
+    def ties(self, x: Symbol, *_: Symbol) -> Ties | None:
+        return self.each_channel(x)
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         axes = list(zip(x.shape[2:], self.pool_size, self.steps, strict=True))
@@ -192,6 +196,10 @@ class GlobalPooling(Spatial):
             return tuple(1 if dimension in spatial else size for dimension, size in enumerate(x.shape))
         return tuple(size for dimension, size in enumerate(x.shape) if dimension not in spatial)
 
+    def ties(self, x: Symbol, *_: Symbol) -> Ties | None:
+        axis = x.order[self.channels(x)]
+        return Ties((Tie(x.size(self.channels(x)), (Place(0, axis), Place(~0, axis if self.keepdims else 1))),))
+
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         spatial = self._spatial(x)
         return x.method(
@@ -275,6 +283,9 @@ class AdaptivePooling(Spatial):
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         return (*x.shape[:2], *self.output_size)
+
+    def ties(self, x: Symbol, *_: Symbol) -> Ties | None:
+        return self.each_channel(x)
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return Module(call(f"nn.Adaptive{self.function}Pool{self.spatial_rank}d", compact(self.output_size)))(x)

@@ -29,6 +29,7 @@ from regspec.layers.cells import (
 )
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Layer, Weight
+from regspec.layers.ties import FieldPath, Fold, Place, Tie, Ties
 
 
 class Recurrent(Layer):
@@ -217,6 +218,50 @@ class Chain(Recurrent):
             features = cell.units
         return tuple(weights if self.trainable else (replace(weight, frozen=True) for weight in weights))
 
+    def ties(self, x: Symbol, *states: Symbol) -> Ties | None:
+        place = 2 if self.return_sequences else 1
+        returned = [Place(~(1 + i), 1) for i in range(self.state_count) if self.return_state]
+        initial = [Place(1 + i, 1) for i in range(len(states))]
+        return self.owned_ties(
+            x, Place(~0, place), [*zip(*(each for each in (initial, returned) if each), strict=True)]
+        )
+
+    def owned_ties(
+        self,
+        x: Symbol,
+        output: Place,
+        states: Sequence[tuple[Place, ...]] = (),
+        owner: Names = (),
+        within: FieldPath = (),
+    ) -> Ties | None:
+        """Its ties, with the places of its output and of each of its states, in the layer of a path in the owner."""
+        if self.stateful:
+            return None  # the states that it keeps have units too
+        ranks = {weight.name: len(weight.shape or ()) for weight in self.owned_weights(x, owner)}
+        ties, folds, waiting = [], [], [*states]
+        places, size = (Place(0, 2),), x.size(-1)
+        made: Tie | None = None
+        for index, (path, cell) in enumerate(self.cells):
+            name = ".".join((*owner, *path, ""))
+            taken = Place(f"{name}kernel", 0)
+            ties.append(replace(made, places=(*made.places, taken)) if made else Tie(size, (*places, taken)))
+            own, waiting = waiting[: len(cell.states)], waiting[len(cell.states) :]
+            gated = [Place(f"{name}{slot}", 1, outer=cell.gates) for slot in ("kernel", "recurrent")]
+            bias = Place(f"{name}bias", ranks.get(f"{name}bias", 1) - 1, outer=cell.gates)
+            made = Tie(
+                cell.units,
+                (Place(f"{name}recurrent", 0), *gated, bias, *(place for each in own for place in each)),
+                (*within, *self.cell_field(index, path)),
+                stays=cell.why_stays,
+            )
+            folds.append(Fold(f"{name}kernel", f"{name}bias", (*within, "use_bias") if not path else None))
+        assert made is not None  # of the last cell
+        return Ties((*ties, replace(made, places=(*made.places, output))), tuple(folds[:1]))
+
+    def cell_field(self, index: int, path: Names) -> FieldPath:
+        """The field with the number of units of a cell; none where that is in a stack in a stack."""
+        return ("units",)
+
     def owned_absent(self, owner: Names = ()) -> tuple[str, ...]:
         found = [("_".join((*owner, *path)), name) for path, cell in self.cells for name in cell.absent_parameters]
         return tuple(f"{suffix}.{name}" if suffix else name for suffix, name in found)
@@ -262,6 +307,10 @@ class RNN(Chain):
     @property
     def cells(self) -> tuple[tuple[Names, Cell], ...]:
         return stacked(self.cell)
+
+    def cell_field(self, index: int, path: Names) -> FieldPath:
+        stack = (index, "*") if path else ("*",)
+        return ("cell", *stack, "units") if len(path) < 2 else ()
 
     @property
     def state_structure(self) -> States:

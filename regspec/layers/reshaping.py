@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
@@ -12,10 +14,12 @@ from regspec.code import axes
 from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Module, call
 from regspec.code.shapes import DataFormat, Shape, ShapeError, Symbol, compact, text
-from regspec.language.fields import Count, Meanings, Sequence, Size, Sizes, check_meanings
+from regspec.language.fields import Count, Meanings, Size, Sizes, check_meanings
+from regspec.language.fields import Sequence as SequenceField
 from regspec.layers.families import Moved, Sequential, Spatial
 from regspec.layers.following import order_after
 from regspec.layers.kinds import kind
+from regspec.layers.ties import Place, Tie, Ties, moved
 
 
 @kind
@@ -37,6 +41,13 @@ class Flatten(Moved):
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         return (x.shape[0], None if None in x.shape[1:] else math.prod(size or 1 for size in x.shape[1:]))
 
+    def ties(self, x: Symbol, *_: Symbol) -> Ties | None:
+        if None in x.shape[1:] or x.rank == 1:
+            return None
+        place = x.dimension(-1)
+        outer, inner = (math.prod(size or 1 for size in sizes) for sizes in (x.shape[1:place], x.shape[place + 1 :]))
+        return Ties((Tie(x.size(place), (Place(0, x.rank - 1), Place(~0, 1, outer=outer, inner=inner))),))
+
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return x.method("unsqueeze", 1) if x.rank == 1 else Module(call("nn.Flatten"))(x)
 
@@ -51,7 +62,7 @@ class Reshape(Moved):
     says_axes = True
     own_fields = frozenset({"axes"})
 
-    target_shape: Annotated[tuple[int, ...], Sequence] = Field(
+    target_shape: Annotated[tuple[int, ...], SequenceField] = Field(
         description="The shape without the batch; -1 for one size to infer."
     )
     axes: Meanings | None = Field(
@@ -91,10 +102,45 @@ class Reshape(Moved):
         inferred = None if total is None else total // known
         return (x.shape[0], *(inferred if size == -1 else size for size in self.target_shape))
 
+    def ties_to(self, outputs: Sequence[Symbol], x: Symbol, *_: Symbol) -> Ties | None:
+        shape, order = self.output_shape(x), outputs[0].spec_order
+        if None in (*x.shape[1:], *shape[1:]):
+            return None
+        found = tied_across(x.shape, x.dimension(-1), shape, order.index(len(shape) - 1))
+        if found is None:
+            return None
+        size, before, after, each, place = found
+        says = self.target_shape[place - 1] != -1
+        places = (replace(before, axis=x.rank - 1), replace(after, axis=order[place]))
+        return Ties((Tie(size, places, ("target_shape", place - 1) if says else (), each=each),))
+
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         sizes = self.output_shape(x)[1:]
         inner = self.target_shape if None in sizes else sizes  # torch infers what is not known
         return x.method("reshape", x.method("size", 0), *inner)
+
+
+def tied_across(before: Shape, features: int, after: Shape, wanted: int) -> tuple[int, Place, Place, int, int] | None:
+    """How many units a reshape keeps together, where they lie before and after, and as how many numbers at which place.
+
+    A dimension of features goes on as one of the same size and stride; or it is flattened with all others; or a vector
+    is made the features of an image. Of any other reshape it is not known.
+    """
+
+    def around(shape: Shape, place: int) -> tuple[int, int]:
+        return math.prod(n or 1 for n in shape[1:place]), math.prod(n or 1 for n in shape[place + 1 :])
+
+    size = before[features] or 1
+    outer, inner = around(before, features)
+    for place in range(1, len(after)):
+        if after[place] == size and around(after, place)[1] == inner:
+            return size, Place(0, 0), Place(~0, 0), 1, place
+    if len(after) == 2:
+        return size, Place(0, 0), Place(~0, 0, outer=outer, inner=inner), outer * inner, 1
+    if len(before) == 2:
+        outer, inner = around(after, wanted)
+        return after[wanted] or 1, Place(0, 0, outer=outer, inner=inner), Place(~0, 0), 1, wanted
+    return None
 
 
 @kind
@@ -108,7 +154,7 @@ class Permute(Moved):
     says_axes = True
     own_fields = frozenset({"axes"})
 
-    dims: Annotated[tuple[Size, ...], Sequence] = Field(
+    dims: Annotated[tuple[Size, ...], SequenceField] = Field(
         description="The axes in their new order; 1 is the first after the batch."
     )
     axes: Meanings | None = Field(
@@ -133,6 +179,9 @@ class Permute(Moved):
             raise ShapeError(f"orders the axes {list(self.dims)}, but is given {x.described}")
         return (x.shape[0], *(x.shape[axis] for axis in self.dims))
 
+    def ties_to(self, outputs: Sequence[Symbol], x: Symbol, *_: Symbol) -> Ties | None:
+        return moved(x, {x.order[axis]: outputs[0].spec_order[place] for place, axis in enumerate(self.dims, 1)})
+
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return x if list(self.dims) == sorted(self.dims) else x.method("permute", 0, *self.dims)
 
@@ -152,6 +201,9 @@ class RepeatVector(Moved):
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         return (x.shape[0], self.n, x.shape[1])
+
+    def ties(self, x: Symbol, *_: Symbol) -> Ties | None:
+        return moved(x, {1: 2})
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return x.method("unsqueeze", 1).method("expand", -1, self.n, -1)
@@ -226,6 +278,9 @@ class Cropping(Sided):
             raise ShapeError(f"takes off {self.cropping}, which leaves nothing of {x.described}")
         return (*x.shape[:2], *sizes)
 
+    def ties(self, x: Symbol, *_: Symbol) -> Ties | None:
+        return self.each_channel(x)
+
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         sides = sides_of(self.cropping, self.spatial_rank) or ()
         within = (..., *(slice(before or None, -after or None) for before, after in sides))
@@ -265,6 +320,10 @@ class ZeroPadding(Sided):
             *(None if n is None else n + sum(side) for n, side in zip(x.shape[2:], sides, strict=True)),
         )
 
+    def ties(self, x: Symbol, *_: Symbol) -> Ties | None:
+        (tie,) = self.each_channel(x).ties
+        return Ties((replace(tie, keeps_zeros=True),))
+
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         sides = sides_of(self.padding, self.spatial_rank) or ()
         return call("F.pad", x, tuple(cells for side in reversed(sides) for cells in side))
@@ -303,6 +362,9 @@ class UpSampling(Spatial):
             *x.shape[:2],
             *(None if n is None else n * factor for n, factor in zip(x.shape[2:], self.size, strict=True)),
         )
+
+    def ties(self, x: Symbol, *_: Symbol) -> Ties | None:
+        return self.each_channel(x)
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return Module(call("nn.Upsample", scale_factor=compact(self.size)))(x)

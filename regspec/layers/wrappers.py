@@ -21,6 +21,7 @@ from regspec.layers.kinds import kind
 from regspec.layers.layer import Layer, Weight
 from regspec.layers.nested import Nested, OnInputs, Wrapper
 from regspec.layers.recurrent import Chain, Recurrent, as_torch_takes
+from regspec.layers.ties import Place, Tie, Ties, beside_steps
 
 
 @kind
@@ -180,6 +181,28 @@ class Bidirectional(Wrapper):
         rank = len(self._forward.main_shape(x))
         return self._forward.output_order(rank, x).index(rank - 1)
 
+    def ties(self, x: Symbol, *others: Symbol) -> Ties | None:
+        pair = (self._forward, self._backward)
+        is_one = self.backward_layer is None  # whose fields are of both
+        is_side_by_side = self.merge_mode == "concat"
+        if others or self.merge_mode is None or self._forward.return_state or not (is_one or is_side_by_side):
+            return None
+        last = 2 if self._forward.return_sequences else 1
+        made, start = [], 0
+        for name, layer in zip(("forward", "backward"), pair, strict=True):
+            output = Place(~0, last, start if is_side_by_side else 0)
+            within = ("layer" if name == "forward" or is_one else "backward_layer", "*")
+            found = layer.owned_ties(x, output, (), (name,), within) if isinstance(layer, Chain) else None
+            if found is None:
+                return None
+            start += layer.main_shape(x)[-1] or 0
+            made.append(found.ties)
+        features = replace(made[0][0], places=(*made[0][0].places, *made[1][0].places[1:]))
+        if not is_side_by_side:  # units of both are added, or multiplied
+            return Ties((features, *made[0][1:-1], *made[1][1:-1], _together(made[0][-1], made[1][-1])))
+        rest = [replace(tie, alike=str(i)) if is_one else tie for ties in made for i, tie in enumerate(ties[1:])]
+        return Ties((features, *rest))
+
     def lower(self, x: Symbol, *others: Symbol) -> Expression | list[Expression]:
         if (cell := self._native_cell(x)) is not None:
             return self._both_at_once(cell, x, others)
@@ -233,6 +256,11 @@ class Bidirectional(Wrapper):
         if self.merge_mode == "concat":
             return last.method("transpose", 0, 1).method("flatten", 1)
         return last.method(_METHODS[self.merge_mode], dim=0)
+
+
+def _together(one: Tie, other: Tie) -> Tie:
+    """The tie of units of two that are one."""
+    return replace(one, places=(*one.places, *other.places), stays=one.stays or other.stays)
 
 
 def _zeroed(layer: Recurrent) -> Recurrent:
@@ -368,6 +396,11 @@ class TimeDistributed(Wrapper):
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         return (*x.shape[:2], *nested.output_shape(self.layer, self._step(x))[1:])
+
+    def ties(self, x: Symbol, *_: Symbol) -> Ties | None:
+        inner = nested.wanted(self.layer, self._step(x))
+        found = self.layer.ties(inner)
+        return None if found is None else beside_steps(found)
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         if isinstance(self.layer, Dense) and self.layer.is_along_last_axis and not self.inner_activities:

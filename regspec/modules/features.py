@@ -67,7 +67,7 @@ def features(model: nn.Module, names: Sequence[str]) -> Features:
         ):
             what = f"'{name}'" if name else "the model"
             raise RegspecError(Problem(f"{what} is compiled by torch", "take the features of the model before that"))
-    found = {name: _place(model, name) for name in dict.fromkeys(names)}
+    found = {name: place_of(model, name) for name in dict.fromkeys(names)}
     if unknown := [name for name, place in found.items() if place is None]:
         raise RegspecError(_unknown(model, unknown))
     return Features(model, {name: place for name, place in found.items() if place is not None})
@@ -189,7 +189,7 @@ def _hook(heard: Heard, place: Place) -> Callable[..., None]:
 # -- names ------------------------------------------------------------------------------------------------------------
 
 
-def _place(model: nn.Module, name: str) -> Place | None:
+def place_of(model: nn.Module, name: str) -> Place | None:
     """Where the output of a name is computed; None where there is none."""
     for path, graph in _graphs(model):
         if name.startswith(f"{path}." if path else ""):
@@ -248,7 +248,7 @@ def _known(model: nn.Module) -> Iterator[str]:
 def _unknown(model: nn.Module, names: Sequence[str]) -> list[Problem]:
     """What is wrong with names of which there is no output."""
     known = dict.fromkeys(_known(model))
-    there = [each for each in known if _place(model, each) is not None]
+    there = [each for each in known if place_of(model, each) is not None]
     shown = f"there are {', '.join(there[:SHOWN])}{', …' if len(there) > SHOWN else ''}"
     return [
         Problem(f"'{each}' is not computed by itself: the layer after it does it, too")

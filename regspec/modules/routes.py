@@ -17,6 +17,8 @@ from regspec.runtime.kernels.fused import add_to_grad
 from regspec.runtime.kernels.sharded import fill, penalty_of, whole
 from regspec.runtime.penalties.terms import WeightTerm
 
+_GONE = f"is none of the optimizer's parameters any more. {AGAIN}"
+
 # -- the gradient route ------------------------------------------------------------------------------------------------
 
 
@@ -30,7 +32,7 @@ def add_gradients(parts: list[tuple[Part, Now]], scale: Tensor, signs: Mapping[n
         moving = [parameter for parameter in parameters if parameter.requires_grad]
         trained = [parameter for parameter in moving if parameter in signs]
         if moving and not trained:
-            raise RuntimeError(f"the weight of '{part.name}' is none of the optimizer's parameters any more. {AGAIN}")
+            raise RuntimeError(f"the weight of '{part.name}' {_GONE}")
         if part.kind in ("l1", "l2") and not is_computed and not part.adds_parameters:
             strengths = (part.strength, 0.0) if part.kind == "l1" else (0.0, 2 * part.strength)
             for parameter in trained:
@@ -87,6 +89,8 @@ def shrink(part: Part, optimizer: Optimizer, groups: Mapping[nn.Parameter, Group
     for parameter in part.parameters:
         if not parameter.requires_grad or parameter.grad is None:
             continue  # the optimizer left it alone
+        if parameter not in groups:
+            raise RuntimeError(f"the weight of '{part.name}' {_GONE}")
         size = step_size(optimizer, groups[parameter], parameter)
         if part.kind == "l1":  # number by number, and so each shard by itself
             for piece, own_size in in_pieces(parameter, size):

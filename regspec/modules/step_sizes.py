@@ -42,6 +42,14 @@ class StepSize:
         return root.add_(self.eps).reciprocal_().mul_(self.rate * strength)
 
 
+class Sized:
+    """An optimizer that says the sizes of its steps by itself; others may have something else of the name."""
+
+    def step_size(self, group: Any, state: Any) -> StepSize:
+        """The size of the step that was just done, of a parameter with this state."""
+        raise NotImplementedError
+
+
 def has_step_sizes(optimizer: Optimizer) -> bool:
     """Whether they are known of the optimizer's class, or of one that it is derived from."""
     return _of_class(optimizer) is not None
@@ -55,10 +63,9 @@ def step_size(optimizer: Optimizer, group: Group, parameter: nn.Parameter) -> St
 
 
 def _of_class(optimizer: Optimizer) -> Callable[[Group, State], StepSize] | None:
-    """What the optimizer says by itself in a method `step_size`, as ours do, or what is known of a class of torch's."""
+    """What the optimizer says by itself, or what is known of a class of torch's."""
     known = (SIZES[cls] for cls in type(optimizer).__mro__ if cls in SIZES)
-    said: Callable[[Group, State], StepSize] | None = getattr(optimizer, "step_size", None)
-    return said or next(known, None)
+    return optimizer.step_size if isinstance(optimizer, Sized) else next(known, None)
 
 
 def in_pieces(x: Tensor, size: StepSize) -> Iterator[tuple[Tensor, StepSize]]:

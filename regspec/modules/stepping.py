@@ -222,9 +222,10 @@ class Steps:
 
     def _begin(self) -> None:
         optimizer: Any = self.optimizer
+        disable: Any = torch.compiler.disable  # a compiled step would take state of the first weight for that of others
         self.hooks = [
-            optimizer.register_step_pre_hook(self.before),
-            optimizer.register_step_post_hook(self.after),
+            optimizer.register_step_pre_hook(disable(self.before)),
+            optimizer.register_step_post_hook(disable(self.after)),
             optimizer.register_load_state_dict_post_hook(self.loaded),
         ]
         optimizer._regspec = self

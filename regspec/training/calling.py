@@ -19,6 +19,8 @@ from regspec.training.options.sections import SECTIONS
 if TYPE_CHECKING:
     from regspec.training.runs.folds import Folds
     from regspec.training.runs.trained import Run
+    from regspec.training.tuning.path import StrengthPath
+    from regspec.training.tuning.plan import Metric
 
 ARGUMENTS = "<arguments>"  # what messages call them
 
@@ -107,25 +109,100 @@ def train(
         ['more']
     """
     with needing("train", "train"):
-        from regspec.training.data import memory
         from regspec.training.loop import folding, run
-    is_named = isinstance(data, (str, Path))
     if folds is not None:
         options["folds"] = folds
-    said = {**options, "data": str(data) if is_named else IN_MEMORY, **({"outputs": outputs} if outputs else {})}
-    given, place = None if is_named else data, None if folder is None else Path(folder)
-    if sample_weight is not None:
-        if is_named:
-            what = f"sample_weight is for data in memory, and not for '{data}'"
-            raise RegspecError(Problem(what, "a column is said by columns={'w': 'weight'}; or an array sample_weight"))
-        given = memory.Weighted(data, sample_weight)
+    chosen, given = _asked(data, outputs, sample_weight, options)
     console = Console(file=io.StringIO()) if quiet else None
-    made, chosen = load(spec, parameters=parameters), _options(said)
+    made, place = load(spec, parameters=parameters), None if folder is None else Path(folder)
     try:
         train = folding.train if chosen.is_of_all_folds else run.train
         return train(made, chosen, place, given=given, console=console)
     except SystemExit:  # with which the command line ends
         raise KeyboardInterrupt from None
+
+
+def strength_path(
+    spec: AnySpec,
+    data: Any,
+    path: str,
+    *,
+    from_: float = 1e-5,
+    to: float = 1.0,
+    steps: int = 30,
+    warm_epochs: int | None = None,
+    check: int = 0,
+    metric: Metric | None = None,
+    outputs: Mapping[str, Mapping[str, Any]] | None = None,
+    sample_weight: Any = None,
+    folder: str | Path | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    quiet: bool = False,
+    **options: Any,
+) -> StrengthPath:
+    """A path of strengths, each trained from where the one before ended, in a folder as `regspec tune --path` has it.
+
+    Args:
+        spec: As for `train`.
+        data: As for `train`.
+        path: Whose strength: a term's, ``"hidden.kernel.l1"``; that of all kernels, ``"kernel.l1"``; a parameter's.
+        from_: The first strength. From weak to strong units vanish one by one; from strong to weak those that have
+            vanished by a proximal step seldom come back.
+        to: The last one. Between them each is the same factor from the next.
+        steps: How many strengths.
+        warm_epochs: The epochs of a strength after the first; an eighth of ``epochs`` when absent.
+        check: Trains so many of the strengths from the beginning, too.
+        metric: ``"held_out_accuracy"`` or ``"held_out_loss"``; the first for classes when absent.
+        outputs: As for `train`.
+        sample_weight: As for `train`.
+        folder: Where the path lies; one that has a part of the same path goes on with it.
+        parameters: Values of the spec's parameters in place of its defaults.
+        quiet: Whether nothing is printed.
+        options: The options of ``regspec train``. Without ``monitor`` and ``patience`` the last epoch of each strength
+            is kept.
+
+    Raises:
+        RegspecError: for a fault of the spec, an option or the data, where there is no such strength, or none has a
+            score.
+        KeyboardInterrupt: after Ctrl-C; the folder has the strengths that were done.
+
+    Example:
+        >>> import regspec, tempfile
+        >>> spec = {"inputs": {"x": {"shape": [4]}}, "layers": [{"Dense": {"units": 3, "kernel_regularizer": "l1"}}]}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     how = {"epochs": 8, "lr": 0.1, "route": {"l1": "proximal"}, "folder": f"{folder}/path", "quiet": True}
+        ...     found = regspec.strength_path(spec, "iris", "kernel.l1", from_=10, to=1e-3, steps=3, **how)
+        ...     print([each.strength for each in found.points], found.points[0].zeros, found.best.strength)
+        ...     run = regspec.load_run(f"{folder}/path/simplest")
+        [10, 0.1, 0.001] (12, 12) 0.001
+    """
+    with needing("strength_path", "tune"):
+        from regspec.training.tuning.path import follow
+        from regspec.training.tuning.plan import Along
+    chosen, given = _asked(data, outputs, sample_weight, options)
+    console = Console(file=io.StringIO()) if quiet else None
+    made, place = load(spec, parameters=parameters), None if folder is None else Path(folder)
+    along = Along(path, from_, to, steps, warm_epochs, check)
+    try:
+        return follow(made, chosen, along, metric, place, given=given, console=console)
+    except SystemExit:
+        raise KeyboardInterrupt from None
+
+
+def _asked(
+    data: Any, outputs: Mapping[str, Mapping[str, Any]] | None, sample_weight: Any, options: Mapping[str, Any]
+) -> tuple[Options, Any]:
+    """The options, and the data, where these are in memory. Raises `RegspecError`."""
+    from regspec.training.data import memory
+
+    is_named = isinstance(data, (str, Path))
+    said = {**options, "data": str(data) if is_named else IN_MEMORY, **({"outputs": outputs} if outputs else {})}
+    if sample_weight is None:
+        return _options(said), None if is_named else data
+    if is_named:
+        what = f"sample_weight is for data in memory, and not for '{data}'"
+        raise RegspecError(Problem(what, "a column is said by columns={'w': 'weight'}; or an array sample_weight"))
+    return _options(said), memory.Weighted(data, sample_weight)
 
 
 def _options(said: Mapping[str, Any]) -> Options:

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import regspec
-from regspec.keras.arrays.matching import to_parameters
 from regspec.layers import KINDS
+from regspec.layers.arrays import to_parameters
 from regspec.layers.families import Elementwise
 from regspec.layers.kinds import OPERATIONS
 from regspec.layers.registration import Registered

@@ -13,6 +13,7 @@ from regspec.keras.arrays.groups import NO_WEIGHTS, groups_of
 from regspec.keras.arrays.quantized import dequantized, is_quantized
 from regspec.keras.configs.models import MODELS, Model, name_of
 from regspec.keras.configs.replacing import own_parameters
+from regspec.layers.arrays import to_array, to_parameters
 from regspec.layers.layer import Weight
 from regspec.targets.torch.program import Program, block_of
 from regspec.targets.torch.steps import Step
@@ -63,23 +64,6 @@ def steps_in(program: Program) -> Iterator[tuple[Step, WeightPath, str]]:
                 waiting.append((block, (*within, step.name), f"{prefix}{step.attributes['']}."))
 
 
-def to_parameters(weight: Weight, array: NDArray[np.generic]) -> dict[str, NDArray[np.generic]]:
-    """The parameters of a weight by their names in its module, from Keras's array.
-
-    Raises:
-        ValueError: where the array has another shape than the weight.
-    """
-    if array.shape != weight.shape:
-        raise ValueError(f"{weight.name} has the shape {weight.shape}, but the array {array.shape}")
-    if weight.chunks is not None:
-        gates = array.reshape(*array.shape[:-1], len(weight.chunks), -1)
-        array = gates[..., list(weight.chunks), :].reshape(array.shape)
-    moved = weight.pattern.to_torch(array)
-    if len(weight.parameters) == 1:
-        return {weight.parameters[0]: moved}
-    return dict(zip(weight.parameters, moved, strict=True))
-
-
 def arrays_in(program: Program, state: Mapping[str, NDArray[np.generic]]) -> dict[WeightPath, NDArray[np.generic]]:
     """Keras's arrays by the ways to the weights, from torch's parameters by their paths: `parameters_of` undone.
 
@@ -103,18 +87,6 @@ def arrays_in(program: Program, state: Mapping[str, NDArray[np.generic]]) -> dic
     if problems:
         raise RegspecError(problems)
     return found
-
-
-def to_array(weight: Weight, parameters: Sequence[NDArray[np.generic]]) -> NDArray[np.generic]:
-    """Keras's array of a weight, from its parameters in its module: `to_parameters` undone."""
-    import numpy as np
-
-    assert weight.shape is not None  # only the user's own modules have such weights
-    array = weight.pattern.to_keras(parameters[0] if len(parameters) == 1 else np.stack(parameters), weight.shape)
-    if weight.chunks is not None:
-        gates = array.reshape(*array.shape[:-1], len(weight.chunks), -1)
-        array = gates[..., np.argsort(weight.chunks), :].reshape(array.shape)
-    return array
 
 
 def arrays_of(

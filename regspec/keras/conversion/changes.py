@@ -27,7 +27,6 @@ from regspec.layers.merging import Concatenate, Operator
 from regspec.layers.normalization import (
     BatchNormalization,
     FeatureNormalization,
-    SpectralNormalization,
 )
 from regspec.layers.operations.along import Normalize
 from regspec.layers.operations.operands import Array, Numbers, Operands, shape_of
@@ -35,6 +34,7 @@ from regspec.layers.operations.products import Matmul
 from regspec.layers.operations.reductions import Reduction
 from regspec.layers.preprocessing import Normalization, Rescaling
 from regspec.layers.reshaping import Flatten, Permute, Reshape
+from regspec.layers.spectral import SpectralNormalization
 from regspec.layers.wrappers import TimeDistributed
 
 

@@ -17,12 +17,12 @@ from regspec.keras.configs.kinds import nearest
 from regspec.keras.conversion.reordered import Reordered
 from regspec.layers.families import Spatial
 from regspec.layers.layer import Layer
-from regspec.layers.normalization import SpectralNormalization
 from regspec.layers.operations.along import Along
 from regspec.layers.operations.operands import Array, Operands
 from regspec.layers.operations.products import DotProductAttention, Matmul
 from regspec.layers.operations.reductions import Reduction
 from regspec.layers.reshaping import Flatten, Permute, Reshape
+from regspec.layers.spectral import SpectralNormalization
 from regspec.layers.wrappers import TimeDistributed
 
 

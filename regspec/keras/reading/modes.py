@@ -14,7 +14,8 @@ from regspec.keras.configs.kinds import kind_of, nearest
 from regspec.keras.configs.values import UnportedError
 from regspec.layers.dropout import Noise
 from regspec.layers.layer import Layer
-from regspec.layers.normalization import BatchNormalization, SpectralNormalization
+from regspec.layers.normalization import BatchNormalization
+from regspec.layers.spectral import SpectralNormalization
 
 Config = Mapping[str, Any]
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from regspec.keras.verification import inputs
 from regspec.keras.verification.original import KerasError, Original, UnverifiedError
 from regspec.keras.verification.outcomes import Outcome, PortSide
+from regspec.modules import inputs
 from regspec.text.problems import first_sentence
 
 if TYPE_CHECKING:

@@ -20,11 +20,11 @@ from torch import nn
 from regspec.graph.loading import graph_of
 from regspec.keras.arrays.files import Account
 from regspec.keras.arrays.matching import constants_of, parameters_of, weights_of
-from regspec.keras.verification import inputs
 from regspec.keras.verification.comparing import SUM, Check, Comparison, difference
 from regspec.keras.verification.loading import original_of
 from regspec.keras.verification.original import UnverifiedError
 from regspec.keras.verification.outcomes import PortSide
+from regspec.modules import inputs
 from regspec.modules.building import build
 from regspec.runtime.penalties.readings import tensors
 from regspec.targets.torch.program import program_of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
@@ -11,7 +12,8 @@ from regspec.code import axes
 from regspec.code.axes import Order
 from regspec.code.expressions import OMIT, Expression, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol, text
-from regspec.language.fields import MAX_SIZE, Axes, Axis, Count, OneOrMore, Sequence
+from regspec.language.fields import MAX_SIZE, Axes, Axis, Count, OneOrMore
+from regspec.language.fields import Sequence as SequenceField
 from regspec.layers.families import Moved
 from regspec.layers.following import order_after, order_without
 from regspec.layers.kinds import operation
@@ -19,6 +21,7 @@ from regspec.layers.layer import KerasCall
 from regspec.layers.operations.operands import MAX_NUMBERS, promoted, value
 from regspec.layers.operations.reductions import inner_dimension, shown
 from regspec.layers.reshaping import tuples
+from regspec.layers.ties import Ties, rearranged
 
 
 class Rearranged(Moved):
@@ -62,6 +65,10 @@ class ExpandDims(Rearranged):
         new, old = self._dimensions(xs[0]), iter(range(xs[0].rank))
         return order_after(xs[0], [None if place in new else next(old) for place in range(rank)])
 
+    def ties_to(self, outputs: Sequence[Symbol], x: Symbol, *_: Symbol) -> Ties | None:
+        new, old = self._dimensions(x), iter(range(x.rank))
+        return rearranged(x, outputs, [None if place in new else next(old) for place in range(x.rank + len(new))])
+
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         result: Expression = x
         for rank, dimension in enumerate(self._dimensions(x), x.rank):
@@ -94,6 +101,10 @@ class Squeeze(Rearranged):
     def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
         return order_without(xs[0], self._dimensions(xs[0]))
 
+    def ties_to(self, outputs: Sequence[Symbol], x: Symbol, *_: Symbol) -> Ties | None:
+        dropped = self._dimensions(x)
+        return rearranged(x, outputs, [each for each in range(x.rank) if each not in dropped])
+
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         dropped = self._dimensions(x)
         if not dropped:
@@ -125,6 +136,10 @@ class Swapaxes(Rearranged):
         dims = [*range(rank)]
         dims[one], dims[other] = other, one
         return order_after(xs[0], tuple(dims))
+
+    def ties_to(self, outputs: Sequence[Symbol], x: Symbol, *_: Symbol) -> Ties | None:
+        one, other = self._dimensions(x)
+        return rearranged(x, outputs, [{one: other, other: one}.get(place, place) for place in range(x.rank)])
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return x.method("transpose", *self._dimensions(x))
@@ -322,7 +337,7 @@ class BroadcastTo(Rearranged):
 
     example = "{shape: [null, 4, 7, 5]}"
 
-    shape: Annotated[tuple[Annotated[int, Field(ge=-1, le=MAX_SIZE)] | None, ...], Sequence] = Field(
+    shape: Annotated[tuple[Annotated[int, Field(ge=-1, le=MAX_SIZE)] | None, ...], SequenceField] = Field(
         min_length=1, max_length=64, description="The shape; its first size is null, for the batch; -1 keeps a size."
     )
 

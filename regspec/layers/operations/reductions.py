@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -14,6 +15,7 @@ from regspec.layers.families import Moved
 from regspec.layers.following import order_without
 from regspec.layers.kinds import operation
 from regspec.layers.operations.operands import cast, made
+from regspec.layers.ties import Place, Tie, Ties, rearranged
 
 
 def inner_dimension(axis: int, x: Symbol) -> int:
@@ -75,6 +77,14 @@ class Reduction(Moved):
         if self.keepdims:
             return tuple(1 if index in reduced else size for index, size in enumerate(x.shape))
         return tuple(size for index, size in enumerate(x.shape) if index not in reduced)
+
+    def ties_to(self, outputs: Sequence[Symbol], x: Symbol, *_: Symbol) -> Ties | None:
+        reduced = self.dimensions(x)
+        if not self.keepdims:
+            return rearranged(x, outputs, [each for each in range(x.rank) if each not in reduced])
+        kept = [(x.order[each], x.shape[each]) for each in range(1, x.rank) if each not in reduced]
+        given = range(len(outputs))
+        return Ties(tuple(Tie(n, (Place(0, a), *(Place(~i, a) for i in given))) for a, n in kept if n is not None))
 
     def dim(self, x: Symbol) -> int | tuple[int, ...]:
         """The argument ``dim`` of torch's functions."""

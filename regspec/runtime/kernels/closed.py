@@ -19,6 +19,7 @@ from regspec.runtime.kernels.fused import can_fuse, is_plain
 # Of a matrix: a scalar, and what its gradient is, given that of the scalar.
 Closed = Callable[[Tensor], tuple[Tensor, Callable[[Tensor], Tensor]]]
 TINY = 1e-7  # the least norm that a row is divided by
+LEAST = 1e-30  # the same of a group: one over a number that nearly vanished is infinite
 
 
 def has_closed_forms(x: Tensor) -> bool:
@@ -46,6 +47,8 @@ class _Scalar(torch.autograd.Function):
         if torch.is_grad_enabled():
             (own,) = torch.autograd.grad(ctx.plain(matrix), matrix, gradient, create_graph=True)
             return own, None, None
+        if torch._C._functorch.is_legacy_batchedtensor(gradient):  # nothing in place can be a batch
+            return gradient * ctx.gradient(matrix.new_ones(())), None, None
         return ctx.gradient(gradient), None, None
 
 
@@ -54,7 +57,7 @@ def norms_of_columns(matrix: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]
     norms = torch.linalg.vector_norm(matrix, dim=0)
 
     def gradient(scale: Tensor) -> Tensor:
-        own: Tensor = matrix * torch.where(norms > 0, scale / norms, 0)
+        own: Tensor = matrix * torch.where(norms > 0, scale / norms.clamp_min(LEAST), 0)
         return own
 
     return norms.sum(), gradient

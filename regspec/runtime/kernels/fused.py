@@ -21,6 +21,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -242,7 +243,7 @@ def add_gradients(groups: list[Members], scale: Tensor) -> None:
 
 def _added_in_one_pass(parts: list[one_pass.Part], scale: float) -> list[Members]:
     """Adds gradients to those that are there, and writes those that are not; the tensors whose are of another form."""
-    there: list[one_pass.Part] = []
+    there: list[tuple[int, one_pass.Part]] = []  # by where the gradient lies
     new: list[one_pass.Part] = []
     others: list[Members] = []
     for l1, l2, x, _ in parts:
@@ -250,10 +251,18 @@ def _added_in_one_pass(parts: list[one_pass.Part], scale: float) -> list[Members
         if gradient is None:
             new.append((scale * l1, scale * l2, x, torch.empty_like(x)))
         elif is_plain(gradient) and one_pass.lie_alike(x, gradient):
-            there.append((scale * l1, scale * l2, x, gradient))
+            there.append((gradient.data_ptr(), (l1, l2, x, gradient)))
         else:
             others.append((l1, l2, [x]))
-    one_pass.add(there)
+    apart: list[one_pass.Part] = []
+    end = 0
+    for start, (l1, l2, x, gradient) in sorted(there, key=itemgetter(0)):
+        if start < end:  # it overlaps another one: two threads would add to the same numbers
+            others.append((l1, l2, [x]))
+        else:
+            apart.append((scale * l1, scale * l2, x, gradient))
+            end = start + x.nbytes
+    one_pass.add(apart)
     one_pass.write(new)
     for _, _, x, gradient in new:
         x.grad = gradient

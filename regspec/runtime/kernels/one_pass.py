@@ -147,7 +147,7 @@ def _loaded() -> dict[torch.dtype, Any] | None:
         code = _by_numba()
         try:
             return {dtype: code.kernel(name, is_cached=True) for name, dtype in names.items()}
-        except (RuntimeError, OSError):  # there is no folder for its cache that can be written
+        except Exception:  # of its cache: there is no folder for it that can be written, or a file of it is broken
             return {dtype: code.kernel(name, is_cached=False) for name, dtype in names.items()}
     except Exception as error:  # of any kind: a numpy that it does not know, a machine for which it has no code
         why = str(error).partition("\n")[0]

@@ -8,7 +8,7 @@ So a forward whose penalties nobody reads costs little more than one without. Wh
 - An operation in place may change an output before its penalty is read. So the first forward of each mode keeps copies,
   and learns from the tensors' versions which outputs are changed; those are copied from then on, and any other change
   is an error: in training when the forward ends, in evaluation when the penalty is read.
-- In evaluation, what the model itself gives is copied where it has a penalty, for its caller may change it.
+- In evaluation, what the model itself gives, or takes, is copied where it has a penalty: its caller may change it.
 - Tensors of inference mode have no versions: each is copied.
 - Under checkpointing, an output that is kept stays in memory, though what is behind it does not.
 - A forward that is recomputed in the backward pass notes nothing; its hooks compute what they did in the forward, so
@@ -34,6 +34,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
+from inspect import getattr_static
+from types import FunctionType
 from typing import Any
 from weakref import ref
 
@@ -41,7 +43,7 @@ import torch
 from torch import Tensor, nn
 from torch.compiler import is_compiling, is_dynamo_compiling
 
-from regspec.runtime.kernels.fused import can_fuse, is_plain
+from regspec.runtime.kernels.fused import is_plain
 from regspec.runtime.penalties.passes import (
     is_differentiated,
     is_in_backward,
@@ -77,8 +79,12 @@ class Listener(Term):
         return self
 
     def listen(self, module: nn.Module, *, by_hook: bool) -> None:
-        """Hears a module from now on: by a hook, or in place of its forward."""
-        if by_hook or "forward" in vars(module):
+        """Hears a module from now on: by a hook, or in place of its forward if that is a plain method.
+
+        It may be a property or a static method; and hooks that are there may change what it gives.
+        """
+        is_method = isinstance(getattr_static(type(module), "forward"), FunctionType)
+        if by_hook or not is_method or "forward" in vars(module) or module._forward_hooks:
             module.register_forward_hook(self)
         else:
             vars(module)["forward"] = Listened(module, self).forward
@@ -158,7 +164,7 @@ class Listener(Term):
         is_changed = self.is_changed[notes.mode]
         if not notes.has_versions or is_changed or x.is_inference() or x._is_view():
             self.is_changed[notes.mode] = notes.has_versions
-            return self, _copy(x), None, COPY, share
+            return self, x.clone(), None, COPY, share
         notes.is_learning = notes.is_learning or is_changed is None
         return self, x if is_changed is False else x.clone(), x, x._version, share
 
@@ -198,7 +204,7 @@ class Listened:
                 if notes.has_versions:
                     notes.heard.append((listener, output, output, output._version, None))
                 else:
-                    notes.heard.append((listener, _copy(output), None, COPY, None))
+                    notes.heard.append((listener, output.clone(), None, COPY, None))
                 return output
         replaced = listener(module, args, output)
         return output if replaced is None else replaced
@@ -288,10 +294,10 @@ class Listening(threading.local):
 listening = Listening()
 
 
-def settled(notes: Notes, output: Any) -> list[Heard]:
-    """What was heard in a forward that gave this; notes for each listener whether its outputs change.
+def settled(notes: Notes, outside: Any) -> list[Heard]:
+    """What was heard in a forward that took and gave this; notes for each listener whether its outputs change.
 
-    Copies of outputs that did not change are left out. In evaluation an output that the model gives is copied.
+    Copies of outputs that did not change are left out. In evaluation an output that the model takes or gives is copied.
 
     Raises:
         RuntimeError: in training, where an output was changed in place that was not before.
@@ -307,7 +313,7 @@ def settled(notes: Notes, output: Any) -> list[Heard]:
         return heard
     if not notes.has_versions:
         return heard
-    given = {id(each) for x in tensors(output) for each in (x, x._base)}
+    given = {id(each) for x in tensors(outside) for each in (x, x._base)}
     return [_apart(each) if id(each[2]) in given else each for each in heard]
 
 
@@ -323,12 +329,7 @@ def _apart(heard: Heard) -> Heard:
     listener, x, output, version, share = heard
     if output is None or x is not output or output._version != version:
         return heard
-    return listener, _copy(x), None, COPY, share
-
-
-def _copy(x: Tensor) -> Tensor:
-    """A copy of an output; on the CPU it takes memory of its own only if one of the two is written to."""
-    return torch._lazy_clone(x) if x.is_cpu and can_fuse() else x.clone()
+    return listener, x.clone(), None, COPY, share
 
 
 def read(heard: Iterable[Heard]) -> Iterator[tuple[Listener, Tensor, float]]:

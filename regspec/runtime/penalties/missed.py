@@ -41,7 +41,8 @@ def _ask_why(module: Penalized, silent: list[tuple[str, Listener]]) -> None:
         return
     heard = {listener for part in module.modules() for listener in listeners_of(part)}
     if lost := [name for name, listener in silent if listener not in heard]:
-        raise RuntimeError(f"{', '.join(lost)}: the module that is listened to is no longer in the model")
+        why = "the module that is listened to is no longer in the model, or has another forward since"
+        raise RuntimeError(f"{', '.join(lost)}: {why}: give the penalty to what is there now")
     never = [name for name, listener in silent if not listener.is_called]
     for _, listener in silent:
         listener.is_called = True

@@ -29,4 +29,4 @@ def shrunk_groups(x: Tensor, thresholds: Tensor, dims: tuple[int, ...]) -> Tenso
         ratio = length(ratios)
         slopes = (ratios.square() * factors).sum(dims, keepdim=True).clamp_min(tiny)
         norm = norm + (ratio - 1) * ratio.square() / slopes
-    return torch.where(is_zero, 0, x * norm / (norm + thresholds).clamp_min(tiny))
+    return torch.where(is_zero, 0, x * (norm / (norm + thresholds).clamp_min(tiny)))  # x itself, where they are zero

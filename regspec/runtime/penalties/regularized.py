@@ -270,7 +270,7 @@ class Regularized(Penalized):
         heard = notes.heard
         if not is_traced:
             if heard:
-                heard, state.room = settled(notes, output), notes.room
+                heard, state.room = settled(notes, (output, args, kwargs)), notes.room
             if not state.is_read and self.training:
                 watch(self, output)
             if state.bindings and self.training and torch.is_grad_enabled():

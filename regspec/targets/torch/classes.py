@@ -191,7 +191,7 @@ class Outliner:
             return None
         values: list[Any] = [*differing[0]]
         step = values[1] - values[0]
-        if values != [*range(values[0], values[-1] + step, step)] or step < 1:
+        if step < 1 or values != [*range(values[0], values[-1] + step, step)]:
             return None
         name = next(number.name for number, column in zip(numbers, columns, strict=True) if column == differing[0])
         given = [

@@ -22,7 +22,7 @@ from regspec.training.runs.folder import Folder
 PLAIN: Any = {"highlight": False, "markup": False, "soft_wrap": True}  # paths hold brackets; lines are for grep
 LABELS = {"data_loss": "loss", "penalty": "penalty", "held_out_loss": "held-out loss", "held_out_accuracy": "accuracy"}
 LOSSES = {"data_loss": "data loss", "penalty": "penalty", "held_out_loss": "held-out loss"}
-OnEpoch = Callable[[int, Mapping[str, float]], None]
+OnEpoch = Callable[[int, Mapping[str, float]], bool | None]
 
 
 class DivergedError(RegspecError):
@@ -44,7 +44,7 @@ class Epochs(Callback):
         console: where lines go.
         total: how many epochs there are to be.
         monitor: which figure tells what epoch is the best.
-        on_epoch: called with each epoch's number and metrics.
+        on_epoch: called with each epoch's number and metrics; True ends the training.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class Epochs(Callback):
         self.average: Average | None = None  # which is kept in place of the weights
         self.kept = 0  # the epoch whose weights are in the folder
         self.is_interrupted = False
+        self.is_enough = False  # whether `on_epoch` has said so
         self._begun = 0.0
         self._rate = 0.0
 
@@ -126,8 +127,8 @@ class Epochs(Callback):
                 logger.log_metrics({key: value for key, value in row.items() if key != "epoch"}, step=len(self.rows))
                 logger.save()
             self._print(row)
-        if self.on_epoch is not None:
-            self.on_epoch(len(self.rows), row)
+        if self.on_epoch is not None and self.on_epoch(len(self.rows), row):
+            self.is_enough = trainer.should_stop = True
 
     def _print(self, row: Mapping[str, float]) -> None:
         line = "  ".join(f"{label} {value}" for label, value in figures_of(row).items())

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from regspec.graph.network import Graph
+from regspec.layers.layer import Weight
 from regspec.specs.patterns import pattern_hint
 from regspec.targets.torch.lowered import Place
 from regspec.targets.torch.program import Program, block_of, program_of
@@ -79,7 +80,7 @@ def groups_of(options: Options, graph: Graph, places: Places) -> Groups:
     """
     with places.at("rules"):
         rules = rules_said(options.rules)
-    weights = [*_weights(program_of(graph), "", "")] if rules else []
+    weights = [*weights_in(program_of(graph))] if rules else []
     problems = Problems()
     for index, rule in enumerate(rules):
         try:
@@ -90,7 +91,7 @@ def groups_of(options: Options, graph: Graph, places: Places) -> Groups:
     if problems:
         raise RegspecError(problems)
     settings = {}
-    layers: dict[str, list[_Weight]] = {}
+    layers: dict[str, list[PlacedWeight]] = {}
     for each in weights:
         layers.setdefault(each.layer, []).append(each)
         if each.is_trained and (said := _said(rules, each)):
@@ -103,39 +104,42 @@ def groups_of(options: Options, graph: Graph, places: Places) -> Groups:
 
 
 @dataclass(frozen=True)
-class _Weight:
+class PlacedWeight:
+    """A weight of a layer, or all weights of a layer that does not say which it has, and where it lies in the model."""
+
     layer: str  # its name, with those of blocks
     kinds: tuple[str, ...]
     slot: str | None  # None for all of a layer that does not say which weights it has
     paths: tuple[str, ...]  # of its parameters
     module: str  # that they are in
     is_trained: bool  # by its kind: a moving average is not
+    weight: Weight | None = None  # as the layer has it
 
 
-def _trained(weights: Sequence[_Weight]) -> Sequence[_Weight]:
+def _trained(weights: Sequence[PlacedWeight]) -> Sequence[PlacedWeight]:
     """Those weights of a layer that are trained; all of a layer that has none."""
     return [each for each in weights if each.is_trained] or weights
 
 
-def _weights(program: Program, module: str, names: str) -> Iterator[_Weight]:
+def weights_in(program: Program, module: str = "", names: str = "") -> Iterator[PlacedWeight]:
     """The weights of a program, and of the blocks in it, by the names that a spec has for their layers."""
     for step in program.steps:
         if not step.declares:
             continue
         if (block := block_of(step)) is not None:
-            yield from _weights(block, f"{module}{step.attributes['']}.", f"{names}{step.name}.")
+            yield from weights_in(block, f"{module}{step.attributes['']}.", f"{names}{step.name}.")
         elif (resolved := step.lowered.resolved) is not None:
             layer, kinds = f"{names}{step.name}", resolved.layer.kinds
             for weight in step.lowered.weights:
                 own = module + step.path(Place(weight.module))
                 paths = tuple(f"{own}.{parameter}" for parameter in weight.parameters)
-                yield _Weight(layer, kinds, weight.slot, paths, own, weight.trainable)
+                yield PlacedWeight(layer, kinds, weight.slot, paths, own, weight.trainable, weight)
             if resolved.layer.is_opaque:
                 whole = tuple(module + each for each in step.attributes.values())
-                yield from (_Weight(layer, kinds, None, (path,), path, is_trained=True) for path in whole)
+                yield from (PlacedWeight(layer, kinds, None, (path,), path, is_trained=True) for path in whole)
 
 
-def _said(rules: Iterable[RuleSection], weight: _Weight) -> Setting:
+def _said(rules: Iterable[RuleSection], weight: PlacedWeight) -> Setting:
     """What rules say of a weight: of each setting the first that says it, and selects the weight."""
     said: dict[str, Any] = {}
     for rule in rules:
@@ -146,7 +150,7 @@ def _said(rules: Iterable[RuleSection], weight: _Weight) -> Setting:
     return said
 
 
-def _check(rule: RuleSection, weights: Sequence[_Weight], options: Options) -> None:
+def _check(rule: RuleSection, weights: Sequence[PlacedWeight], options: Options) -> None:
     """Raises where a rule selects no weight, or says what the optimizer can't do."""
     if rule.weight_decay is not None and not takes_decay(optimizer_of(options.optimizer)[0]):
         name = options.optimizer.split()[0]

@@ -72,7 +72,8 @@ def train(
         parameters: values of the spec's parameters in place of its defaults.
         places: where options stand in a training file.
         given: data in memory, in place of those that the options name.
-        on_epoch: called with each epoch's number and metrics; what it raises ends the training.
+        on_epoch: called with each epoch's number and metrics; what it raises ends the training, and so does True,
+            after which the run is whole.
 
     Raises:
         RegspecError: for a fault of the spec, data that does not fit it, a device that is not there, a loss that is not
@@ -82,7 +83,7 @@ def train(
     place = Folder.free(Path("runs") / task.spec.name) if folder is None else Folder(folder)
     if is_first():
         place.check()
-    return _trained(task, place, console, on_epoch)
+    return trained(task, place, console, on_epoch)
 
 
 def resume(
@@ -105,7 +106,7 @@ def resume(
     resuming.check_is_left(place, facts, options, has_other_patience="patience" in changes)
     task = Task.of(place.spec, options)
     resuming.check_is_same(place, facts, task.facts(), source(task.spec))
-    return _trained(task, place, console, on_epoch)
+    return trained(task, place, console, on_epoch)
 
 
 def is_first() -> bool:
@@ -113,8 +114,8 @@ def is_first() -> bool:
     return not getattr(rank_zero_only, "rank", 0)
 
 
-def _trained(task: Task, place: Folder, console: Console | None, on_epoch: OnEpoch | None) -> Run:
-    """The run of a task in its folder; with its twin, if one is asked for."""
+def trained(task: Task, place: Folder, console: Console | None = None, on_epoch: OnEpoch | None = None) -> Run:
+    """The run of a task in its folder; with its twin, if one is asked for. As `train`, of what is loaded already."""
     console = (console or get_console()) if is_first() else Console(quiet=True)  # on which Lightning draws its bar
     loaded = task.loaded
     examples = "example" if len(loaded.train) == 1 else "examples"
@@ -224,7 +225,7 @@ def _fit(
         hint = "a smaller --batch-size, smaller layers, or an optimizer that keeps less, such as sgd"
         raise RegspecError(Problem("there is not the memory for a step of the training", hint)) from None
     if len(epochs.rows) < options.epochs:
-        why = f"{task.monitor} was not better for {options.patience}"
+        why = "no more was wanted" if epochs.is_enough else f"{task.monitor} was not better for {options.patience}"
         console.print(f"ended after {len(epochs.rows)} of {options.epochs} epochs: {why}", **PLAIN)
     epochs.finish(trainer)
     return epochs, torch.device("cpu") if options.strategy == "fsdp" else trainer.strategy.root_device

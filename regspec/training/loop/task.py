@@ -129,6 +129,12 @@ class Task:
         """The same with other options, which are not about the data. Raises `RegspecError` for rules that don't fit."""
         return replace(self, options=options, groups=groups_of(options, self.graph, self.places))
 
+    def with_spec(self, spec: ModelSpec, options: Options) -> Task:
+        """The same data and options for a spec that differs in strengths alone. Raises as `with_options` does."""
+        graph = graph_of(spec)
+        groups = groups_of(options, graph, self.places)
+        return replace(self, parameters=spec.given, spec=spec, graph=graph, options=options, groups=groups)
+
     def check_steps(self, batches: Sized) -> None:
         """Raises `RegspecError` where the optimizer, a route or the schedule can't be, in epochs of these batches."""
         steps = steps_of(batches, self.options.accumulate)

@@ -10,6 +10,8 @@ from regspec.text.problems import Problem, RegspecError, did_you_mean
 from regspec.training.data.targets import Target
 from regspec.training.measures.metrics import HELD_OUT, metrics_of
 
+LAST = "last"  # the last epoch, whatever its figures
+
 
 @dataclass(frozen=True)
 class Monitor:
@@ -20,6 +22,8 @@ class Monitor:
 
     def __str__(self) -> str:
         """What it is, for people: ``the held-out loss``, ``the held-out kind f1``."""
+        if self.column == "epoch":
+            return "the last epoch"
         what, _, output = self.column.removeprefix(HELD_OUT).partition("/")
         return " ".join(("the held-out", *([output] if output else []), what))
 
@@ -35,7 +39,7 @@ def monitor_of(text: str | None, targets: Sequence[Target]) -> Monitor:
 
     Args:
         text: ``loss``, ``f1``, or ``kind.f1`` of one of several outputs; with ``min`` or ``max`` before it for a
-            metric of one's own. The whole loss where there is none.
+            metric of one's own; ``last`` for the last epoch. The whole loss where there is none.
         targets: what the outputs learn.
 
     Raises:
@@ -43,6 +47,8 @@ def monitor_of(text: str | None, targets: Sequence[Target]) -> Monitor:
     """
     if text is None:
         return Monitor()
+    if text == LAST:
+        return Monitor("epoch", is_least=False)
     way, _, name = text.strip().rpartition(" ")
     known: dict[str, tuple[str, bool | None]] = {"loss": (f"{HELD_OUT}loss", True)}
     is_only = len(targets) == 1

@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from regspec.modules.step_sizes import StepSize
+from regspec.modules.step_sizes import Sized, StepSize
 
 State = dict[str, Tensor]
 Group = dict[str, Any]
 
 
-class _Stepped(Optimizer):
+class _Stepped(Sized, Optimizer):
     """Steps each parameter by itself; what is said of it is checked as torch does.
 
     A class says its settings with their defaults, what it keeps, and how it moves a parameter. Of each parameter the

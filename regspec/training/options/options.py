@@ -229,7 +229,7 @@ class Options:
         str | None,
         Option(
             "Which held-out figure tells what epoch is the best: f1, kind.f1 of one of several outputs, 'min own'; the "
-            "loss when absent.",
+            "loss when absent. last: keep the last epoch.",
             panel=ENDS,
         ),
     ] = None

@@ -166,6 +166,20 @@ def _look(
                     each[place].add(loss, output, target, parted.weights)
 
 
+def losses_on(model: nn.Module, objective: Objective, examples: Examples, size: int) -> Iterator[Tensor]:
+    """The loss of each batch of examples, from which gradients go back."""
+    count, device = len(model_inputs(examples)), device_of(model)
+    objective = objective.to(device)
+    for batch in batches_of(examples, size, device):
+        parted = Parted.of(batch, count, len(objective.losses))
+        pairs = objective.pairs(model(*parted.inputs), parted.targets)
+        sums = [
+            loss.of(output.float(), target, parted.weights).total * loss.target.wanted.said.weight
+            for loss, output, target in pairs
+        ]
+        yield torch.stack(sums).sum()
+
+
 class _Pool:
     """What an output says of examples beside the truth, batch by batch."""
 

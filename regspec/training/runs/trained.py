@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from regspec.graph.loading import graph_of, load
 from regspec.modules.building import build
@@ -18,7 +18,7 @@ from regspec.specs.model import ModelSpec
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.data import load_data
 from regspec.training.data.division import Fold
-from regspec.training.data.examples import Examples
+from regspec.training.data.examples import Data, Examples
 from regspec.training.data.known import load_inputs, load_known
 from regspec.training.data.targets import as_before
 from regspec.training.measures.objective import Objective
@@ -175,6 +175,19 @@ class Run:
         """The examples that it held out. Raises `RegspecError` where the data are no longer those of the training."""
         return held_out(self.known()[0], self.spec) if self.in_memory is None else self.in_memory
 
+    def losses(self) -> Iterator[Tensor]:
+        """The loss of each batch of what it was trained on, in evaluation mode, from which gradients go back.
+
+        Raises:
+            RegspecError: where the data are no longer those of the training, or lay in memory.
+        """
+        from regspec.training.runs.evaluating import losses_on
+
+        facts, objective = self.known()
+        with evaluating(self.model):
+            examples = data_of(facts, self.spec).train
+            yield from losses_on(self.model, objective, examples, Options.of(facts["options"]).batch_size)
+
     def known(self) -> tuple[dict[str, Any], Objective]:
         """What its folder says of it, and what its outputs have learned."""
         facts = Folder(self.folder).facts()
@@ -218,6 +231,11 @@ def load_run(folder: str | Path) -> Run:
 
 def held_out(facts: Mapping[str, Any], spec: ModelSpec) -> Examples:
     """The examples that a run held out. Raises `RegspecError` where the data are no longer those of the training."""
+    return data_of(facts, spec).held_out
+
+
+def data_of(facts: Mapping[str, Any], spec: ModelSpec) -> Data:
+    """What a run was trained on, and held out. Raises `RegspecError` where the data are no longer the same."""
     options = Options.of(facts["options"])
     if options.data == IN_MEMORY:
         what = "the run was trained on data in memory, which its folder does not keep"
@@ -243,7 +261,7 @@ def held_out(facts: Mapping[str, Any], spec: ModelSpec) -> Examples:
     ) != before:
         what = f"'{options.data}' is not what the run was trained on: what it held out is not known"
         raise RegspecError(Problem(what, "--data says what to evaluate"))
-    return data.held_out
+    return data
 
 
 @contextmanager

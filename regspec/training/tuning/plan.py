@@ -2,16 +2,92 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from regspec.text.problems import Problem, RegspecError
 from regspec.training.options.options import Option
 
 if TYPE_CHECKING:  # what it makes needs optuna, and its options none
     import optuna
 
-SEARCH = "The search"  # the heading of its options
+    from regspec.training.loop.task import Task
+
+SEARCH, PATH = "The search", "A path"  # the headings of their options
 Metric = Literal["held_out_accuracy", "held_out_loss"]
+
+
+def metric_of(said: Metric | None, task: Task) -> Metric:
+    """What the score is. Raises where there are no classes to be right about."""
+    if said == "held_out_accuracy" and not task.loaded.is_classification:
+        what = f"the target of '{task.options.data}' is a quantity, and has no accuracy"
+        raise RegspecError(Problem(what, "--metric held_out_loss"))
+    return said or ("held_out_accuracy" if task.loaded.is_classification else "held_out_loss")
+
+
+@dataclass(frozen=True)
+class Along:
+    """A path of strengths: what it changes, from where to where, and how long each strength is trained."""
+
+    path: Annotated[
+        str | None,
+        Option(
+            "Go along one strength, from --from to --to, each training beginning where the one before ended: a term's, "
+            "hidden.kernel.l1; that of all kernels, kernel.l1; or a parameter's, strength.",
+            metavar="STRENGTH",
+            panel=PATH,
+        ),
+    ] = None
+    from_: Annotated[float, Option("The first strength.", panel=PATH)] = 1e-5
+    to: Annotated[float, Option("The last one; between them each is the same factor from the next.", panel=PATH)] = 1.0
+    steps: Annotated[int, Option("How many strengths.", panel=PATH)] = 30
+    warm_epochs: Annotated[
+        int | None,
+        Option("The epochs of a strength after the first; an eighth of --epochs when absent.", least=1, panel=PATH),
+    ] = None
+    check: Annotated[
+        int,
+        Option("Train so many of the strengths from the beginning, too, and say where these differ.", panel=PATH),
+    ] = 0
+
+    def strengths(self) -> list[float]:
+        """The strengths in their order, evenly by factors.
+
+        Raises:
+            RegspecError: where there is no such path.
+
+        Example:
+            >>> Along("kernel.l1", from_=1, to=1e-4, steps=3).strengths()
+            [1.0, 0.01, 0.0001]
+        """
+        problems = [
+            Problem(f"--{name} must be greater than 0 and finite, but is {value:g}", "strengths lie apart by factors")
+            for name, value in (("from", self.from_), ("to", self.to))
+            if not 0 < value < math.inf
+        ]
+        if self.from_ == self.to:
+            problems.append(Problem(f"--from and --to are both {self.to:g}", "a path leads from one to another"))
+        if self.steps < 2:
+            problems.append(Problem(f"--steps must be at least 2, but is {self.steps}"))
+        if not 0 <= self.check <= self.steps:
+            problems.append(Problem(f"--check must be 0 to {self.steps}, the number of --steps, but is {self.check}"))
+        if problems:
+            raise RegspecError(problems)
+        ratio = math.log(self.to / self.from_)
+        inner = [self.from_ * math.exp(ratio * each / (self.steps - 1)) for each in range(1, self.steps - 1)]
+        return [self.from_, *(float(f"{each:.4g}") for each in inner), self.to]
+
+    def checked(self) -> list[int]:
+        """The places of the strengths that are trained from the beginning, too: the first, the last, evenly between.
+
+        Example:
+            >>> Along("kernel.l1", steps=30, check=5).checked()
+            [0, 7, 14, 22, 29]
+        """
+        if self.check < 2:
+            return [(self.steps - 1) // 2] * self.check
+        return [round(each * (self.steps - 1) / (self.check - 1)) for each in range(self.check)]
 
 
 @dataclass(frozen=True)

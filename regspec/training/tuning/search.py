@@ -38,7 +38,7 @@ from regspec.training.runs.folder import Folder, texts_of
 from regspec.training.runs.trained import Run
 from regspec.training.tuning.figure import png_and_svg
 from regspec.training.tuning.options import REAL, SEARCHED, first_of, searches_said, with_values
-from regspec.training.tuning.plan import Metric, Plan
+from regspec.training.tuning.plan import Metric, Plan, metric_of
 from regspec.training.tuning.scores import LABELS, Scores
 from regspec.training.tuning.spaces import ends, grid, stored, suggested, told, told_of
 from regspec.training.tuning.study import DIVERGED, Direction, Study, opened
@@ -139,7 +139,7 @@ def tune(
     first = replace(options, fold=1) if options.is_of_all_folds else options
     task = replace(Task.of(spec_file, first, parameters, places), options=options)
     place = folder or Folder.free(Path("runs") / f"{task.spec.name}_search").path
-    metric = _metric(plan, task)
+    metric = metric_of(plan.metric, task)
     search = _Search(
         spec_file=spec_file,
         document=read(spec_file),
@@ -175,14 +175,6 @@ def tune(
             search.say(f"{done}; the same command with --output {place} goes on")
             raise SystemExit(130) from None
         return _finished(search, study, total)
-
-
-def _metric(plan: Plan, task: Task) -> Metric:
-    """What the score is. Raises where there are no classes to be right about."""
-    if plan.metric == "held_out_accuracy" and not task.loaded.is_classification:
-        what = f"the target of '{task.options.data}' is a quantity, and has no accuracy"
-        raise RegspecError(Problem(what, "--metric held_out_loss"))
-    return plan.metric or ("held_out_accuracy" if task.loaded.is_classification else "held_out_loss")
 
 
 def _check(search: _Search) -> None:

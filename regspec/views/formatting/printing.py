@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from regspec.text.document import Document
 from regspec.views.formatting.canonical import canonical
-from regspec.views.formatting.tree import Collection, Item, Node, Scalar, read
+from regspec.views.formatting.tree import Collection, File, Item, Node, Scalar, read
 
 WIDTH = 120
 
@@ -22,7 +22,11 @@ def formatted(document: Document) -> str:
         layers: [{Dense: {name: a, units: 3}}, Flatten]
         <BLANKLINE>
     """
-    file = canonical(read(document))
+    return laid_out(canonical(read(document)))
+
+
+def laid_out(file: File) -> str:
+    """The text of a tree."""
     lines = [*_spaced(file.header), *_lines(file.root.value, 0), *file.root.beside]
     return "\n".join(lines) + "\n"
 

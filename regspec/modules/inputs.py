@@ -1,4 +1,4 @@
-"""Random inputs on which a port is compared with Keras: whole numbers within the tables that they index, odd sizes."""
+"""Random inputs on which models are compared: whole numbers within the tables that they index, odd sizes."""
 
 from __future__ import annotations
 
