@@ -7,6 +7,8 @@ is marked as expected to fail shows a fault of the library, which its reason nam
 
 from __future__ import annotations
 
+import copy
+import pickle
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -329,6 +331,18 @@ def test_strengths_that_change_compile_nothing_anew() -> None:
         model.set_schedules(count)
         check_gradients(step(x), model(x).square().sum() + model.regularization_loss(), model)
     assert len(compilations) == 1
+
+
+def test_a_copy_has_strengths_of_its_own() -> None:
+    """In compiled code, too, and after more terms than there was room for."""
+    model, x = by_rules(), torch.randn(4, 7)
+    model.add_weight_terms(L1(0.1), {f"more{index}": "logits.weight" for index in range(20)})
+    for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        copied.set_strength("more19.l1", 0.7)
+        for each in (model, copied):
+            found = torch.compile(partial(loss_of, each), backend="eager", fullgraph=True)(x)
+            agree(found, loss_of(each, x))
+        assert loss_of(copied, x) > loss_of(model, x)
 
 
 @everything

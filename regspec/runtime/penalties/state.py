@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from regspec.runtime.kernels.sharded import fill, whole
 from regspec.runtime.penalties.listeners import ROOM, Heard, Listener
 from regspec.runtime.penalties.terms import WeightTerm
+from regspec.runtime.penalties.tracing import Strengths
 from regspec.runtime.penalties.weights import tensor_at
 
 AnyTerm = WeightTerm | Listener
@@ -24,6 +25,7 @@ class State:
     def __init__(self) -> None:
         self.terms: dict[str, AnyTerm] = {}
         self.constraints: dict[str, tuple[Constraint, tuple[str, ...]]] = {}
+        self.strengths = Strengths()  # of the terms, in compiled code
         self.heard: list[Heard] = []  # in the last forward, or in several that are accumulated
         self.room = ROOM  # for outputs without a gradient, beside those
         self.accumulates = False
@@ -38,6 +40,7 @@ class State:
         if name in self.terms:
             raise ValueError(f"there is a term '{name}' already")
         self.terms[name] = term
+        term.place(self.strengths)
 
     def forget(self) -> None:
         """Lets go of what was heard."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from regspec.runtime.kernels.sharded import penalty_of, whole
 from regspec.runtime.penalties.regularizers import L1, L1L2, L2, Apart, Sum, WithWeights
 from regspec.runtime.penalties.schedules import Scheduled
-from regspec.runtime.penalties.tracing import traced, without_schedule
+from regspec.runtime.penalties.tracing import Strengths, Traced, strength_now, traced, without_schedule
 from regspec.runtime.penalties.weights import identity_at, is_trained_at, tensor_at, weight_at
 
 Regularizer = Callable[[Tensor], Tensor]
@@ -33,14 +33,22 @@ class Term:
         own = [without_schedule(part)[0] for part in self.parts]
         self.adds_up = all(isinstance(part, (L1, L2)) for part in own)  # the penalty is the sum of those of all shards
         self.takes_weights = any(isinstance(part, WithWeights) for part in own)
+        self.traced = self.parts  # until it has a place
         self.refresh()
+
+    def place(self, strengths: Strengths) -> None:
+        """Says which tensor has its strengths in compiled code."""
+        first = strengths.add([strength_now(part) for part in self.parts])
+        self.traced = tuple([traced(part, strengths, index) for index, part in enumerate(self.parts, first)])
 
     def refresh(self) -> None:
         """Computes what is on the loss: ``strengths``, of its L1 and L2 as they are now, and ``others``, the rest."""
         self.carried = tuple(
             part for part, route in zip(self.parts, self.routes, strict=True) if route == "gradient"
         )  # of an output: by the backward pass
-        self.traced = tuple(map(traced, self.parts))
+        for part, in_code in zip(self.parts, self.traced, strict=True):
+            if isinstance(in_code, Traced):
+                in_code.strengths.set(in_code.index, strength_now(part))
         l1, l2, others = 0.0, 0.0, []
         for part in self.on_loss():
             own, factor = without_schedule(part)
