@@ -167,7 +167,7 @@ def test_what_is_not_rotated(shape: str, size: int, fault: str) -> None:
         regspec.loads(text + ATTENTION % size)
 
 
-IN_OLDER_KERAS = {"LocallyConnected1D", "LocallyConnected2D"}
+IN_OLDER_KERAS = {"LocallyConnected1D", "LocallyConnected2D", "ParametricSoftplus", "SReLU"}
 IN_APPLICATIONS = {"LayerScale", "StochasticDepth", "CustomScaleLayer"}
 OWN = sorted(
     name for name in BUILT_IN.keys() - OPERATIONS - IN_OLDER_KERAS - IN_APPLICATIONS if not KINDS[name].is_in_keras
