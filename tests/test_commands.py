@@ -167,7 +167,7 @@ def test_a_command_that_is_shown(
     arguments = shortened(written_out(words))
     name = next(word for word in arguments if word in COMMANDS)
     for word in arguments:
-        if re.fullmatch(r"runs/\w+", word) and name in ("report", "plot", "shrink", "sparsity"):
+        if re.fullmatch(r"runs/[\w/]+", word) and name in ("report", "plot", "shrink", "sparsity"):
             shutil.copytree(run, tmp_path / word)
         if re.fullmatch(r"runs/\w+", word) and name in ("evaluate", "predict", "export"):
             training = ["train", "net.yaml"] + (["--data", "prices.csv"] if "prices" in word else [])
@@ -176,9 +176,9 @@ def test_a_command_that_is_shown(
         assert command("shrink", str(run), "-o", str(tmp_path / "smaller")).code == 0
     if "ported/spec.yaml" in arguments:
         regspec.port(ROOT / "examples" / "keras_mlp.keras").save(tmp_path / "ported")
-    if "runs/strength/best.yaml" in arguments:
-        (tmp_path / "runs" / "strength").mkdir(parents=True)
-        shutil.copy(ROOT / "examples" / "digits_search.yaml", tmp_path / "runs" / "strength" / "best.yaml")
+    for found in {"runs/strength/best.yaml", "runs/path/best/spec.yaml"} & {*arguments}:
+        (tmp_path / found).parent.mkdir(parents=True)
+        shutil.copy(ROOT / "examples" / "digits_search.yaml", tmp_path / found)
     shutil.copy(ROOT / "examples" / "recipes" / "rules.yaml", tmp_path / "rules.yaml")
     if "model.keras" in arguments and name == "port":
         shutil.copy(ROOT / "examples" / "keras_mlp.keras", tmp_path / "model.keras")

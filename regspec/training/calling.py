@@ -172,9 +172,9 @@ def strength_path(
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     how = {"epochs": 8, "lr": 0.1, "route": {"l1": "proximal"}, "folder": f"{folder}/path", "quiet": True}
         ...     found = regspec.strength_path(spec, "iris", "kernel.l1", from_=10, to=1e-3, steps=3, **how)
-        ...     print([each.strength for each in found.points], found.points[0].zeros, found.best.strength)
+        ...     print([each.strength for each in found.points], found.points[0].zeros)
         ...     run = regspec.load_run(f"{folder}/path/simplest")
-        [10, 0.1, 0.001] (12, 12) 0.001
+        [10.0, 0.1, 0.001] (12, 12)
     """
     with needing("strength_path", "tune"):
         from regspec.training.tuning.path import follow

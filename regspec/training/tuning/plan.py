@@ -76,7 +76,7 @@ class Along:
             raise RegspecError(problems)
         ratio = math.log(self.to / self.from_)
         inner = [self.from_ * math.exp(ratio * each / (self.steps - 1)) for each in range(1, self.steps - 1)]
-        return [self.from_, *(float(f"{each:.4g}") for each in inner), self.to]
+        return [float(self.from_), *(float(f"{each:.4g}") for each in inner), float(self.to)]
 
     def checked(self) -> list[int]:
         """The places of the strengths that are trained from the beginning, too: the first, the last, evenly between.
