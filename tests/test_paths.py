@@ -6,6 +6,7 @@ import csv
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -155,7 +156,7 @@ def test_a_command_chooses_and_writes(net: Path) -> None:
     assert done.code == 0, done
     rows = list(csv.DictReader((net / "path" / "path.csv").read_text(encoding="utf-8").splitlines()))
     assert [float(row["strength"]) for row in rows] == [1e-3, 0.1, 10]
-    assert [bool(row["cold"]) for row in rows] == [True, False, True]
+    assert [bool(row["cold"]) for row in rows] == [False, True, True]
     for row in rows:
         weight = regspec.load_run(net / "path" / row["run"]).model.hidden.weight
         assert float(row["zeros"]) == pytest.approx((weight == 0).double().mean().item())
@@ -185,6 +186,8 @@ def test_a_command_chooses_and_writes(net: Path) -> None:
     assert list(csv.DictReader((net / "path" / "path.csv").read_text(encoding="utf-8").splitlines())) == rows
     other = command("tune", "net.yaml", *HOW, *ALONG, "--seed", "1", "-o", "path", cwd=net)
     assert (other.code, "holds a path with seed 0, and not 1" in other.stderr) == (1, True), other
+    longer = command("tune", "net.yaml", *HOW, *ALONG, "--steps", "4", "-o", "path", cwd=net)
+    assert "holds a path with steps 3, and not 4" in longer.stderr
 
 
 @pytest.mark.parametrize(
@@ -195,17 +198,45 @@ def test_a_command_chooses_and_writes(net: Path) -> None:
         (["--path", "kernel.l1", "--to", "-1"], 1, "--to must be greater than 0 and finite, but is -1"),
         (["--path", "kernel.l1", "--from", "1", "--to", "1"], 1, "--from and --to are both 1"),
         (["--path", "kernel.l1", "--steps", "1"], 1, "--steps must be at least 2, but is 1"),
-        (["--path", "kernel.l1", "--check", "31"], 1, "--check must be 0 to 30"),
+        (["--path", "kernel.l1", "--check", "30"], 1, "--check must be 0 to 29, but is 30"),
+        (["--path="], 1, "no strength is called ''"),
+        (["--path", "kernel.l1", "--from", "1", "--to", "1.0001"], 1, "30 strengths from 1.0 to 1.0001 are not all"),
+        (
+            ["--path", "kernel.l1", "--with", "many.yaml"],
+            1,
+            "many.yaml:2:21: error: a search or a path trains on one device",
+        ),
         (["--path", "kernel.l1", "--folds", "3"], 1, "a path is of one division of the data"),
         (["--path", "kernel.l1", "--trials", "3"], 2, "a path tries the strengths from --from to --to"),
+        (
+            ["--search", "lr={low: 1e-4, high: 1e-1}", "--with", "many.yaml"],
+            1,
+            "many.yaml:2:21: error: a search or a path",
+        ),
         (["--from", "1"], 2, "it is for a --path"),
     ],
 )
 def test_what_is_refused(arguments: list[str], code: int, message: str, net: Path) -> None:
+    (net / "many.yaml").write_text("regspec: 1\ntraining: {devices: 2}\n", encoding="utf-8")
     done = command("tune", "net.yaml", *HOW, *arguments, "-o", "path", cwd=net)
-    assert done.code == code
+    assert done.code == code, done
     assert message in " ".join(done.stderr.replace("│", " ").split())
     assert not (net / "path").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"warm_epochs": 0}, "--warm-epochs must be at least 1, but is 0"),
+        ({"metric": "accuracy"}, "the metric is 'accuracy'\n.*held_out_accuracy or held_out_loss"),
+        ({"devices": "2"}, "a search or a path trains on one device at a time, and not on 2"),
+    ],
+)
+def test_what_is_refused_from_python(given: dict[str, Any], message: str, tmp_path: Path) -> None:
+    """What the command line refuses by the options' types."""
+    with pytest.raises(RegspecError, match=message):
+        regspec.strength_path(SMALL, "wine", "kernel.l1", folder=tmp_path / "path", quiet=True, **given)
+    assert not (tmp_path / "path").exists()
 
 
 @pytest.mark.parametrize(

@@ -61,8 +61,9 @@ def tune(
 
 def _check(said: Sequence[str], along: Along) -> None:
     """Raises where options are said of a search and of a path."""
-    others = (name for name in Option.all_of(Plan) if name != "metric") if along.path else Option.all_of(Along)
+    is_path = along.path is not None
+    others = (name for name in Option.all_of(Plan) if name != "metric") if is_path else Option.all_of(Along)
     for name in others:
         if name in said:
-            what = "a path tries the strengths from --from to --to" if along.path else "it is for a --path"
+            what = "a path tries the strengths from --from to --to" if is_path else "it is for a --path"
             raise typer.BadParameter(what, param_hint=f"--{name.strip('_').replace('_', '-')}")

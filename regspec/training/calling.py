@@ -151,7 +151,7 @@ def strength_path(
         to: The last one. Between them each is the same factor from the next.
         steps: How many strengths.
         warm_epochs: The epochs of a strength after the first; an eighth of ``epochs`` when absent.
-        check: Trains so many of the strengths from the beginning, too.
+        check: Trains so many of the strengths after the first from the beginning, too.
         metric: ``"held_out_accuracy"`` or ``"held_out_loss"``; the first for classes when absent.
         outputs: As for `train`.
         sample_weight: As for `train`.
@@ -182,7 +182,7 @@ def strength_path(
     chosen, given = _asked(data, outputs, sample_weight, options)
     console = Console(file=io.StringIO()) if quiet else None
     made, place = load(spec, parameters=parameters), None if folder is None else Path(folder)
-    along = Along(path, from_, to, steps, warm_epochs, check)
+    along = Along(path, from_, to, steps, warm_epochs=warm_epochs, check=check)
     try:
         return follow(made, chosen, along, metric, place, given=given, console=console)
     except SystemExit:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,25 +11,14 @@ from matplotlib.ticker import MaxNLocator
 
 from regspec.specs.model import ModelSpec
 from regspec.specs.parameters import Range, Search, written
+from regspec.training.tuning.pictures import CHOSEN, DOTS, QUIET, tidied
 from regspec.training.tuning.scores import Scores, Trial
 
-DOTS, CHOSEN, QUIET = "#3b6ea8", "#c2334d", "#8a8f98"
 WIDTH, HEIGHT = 5.2, 4.4  # inches, of one panel
 COLUMNS = 3
 MARKED = 6  # scores off the chart that are written beside their marks
 _BESIDE: Any = {"textcoords": "offset points", "ha": "center", "rotation": 90, "fontsize": 8, "color": QUIET}
 FAR = 4.0  # the axis is cut where a score is this many times farther from the best than most scores are
-
-
-def png_and_svg(scores: Scores, spec: ModelSpec, defaults: Mapping[str, Any]) -> tuple[bytes, bytes]:
-    """The picture as PNG and as SVG."""
-    figure = draw(scores, spec, defaults)
-    made = []
-    for kind in ("png", "svg"):
-        content = io.BytesIO()
-        figure.savefig(content, format=kind, dpi=110, metadata={"Date": None} if kind == "svg" else {})
-        made.append(content.getvalue())
-    return made[0], made[1]
 
 
 def draw(scores: Scores, spec: ModelSpec, defaults: Mapping[str, Any] | None = None) -> Figure:
@@ -110,9 +98,7 @@ def _panel(panel: Any, scores: Scores, name: str, default: Any) -> None:
     if best is not None and best.score is not None:
         _mark(panel, scores, _place(search, best.values[name]), best.score, f"{name} = {_short(best.values[name])}")
     panel.set_xlabel(name, fontsize=11)
-    panel.grid(alpha=0.25, lw=0.6)
-    panel.set_axisbelow(True)
-    panel.spines[["top", "right"]].set_visible(False)
+    tidied(panel)
 
 
 def _mark(panel: Any, scores: Scores, x: float, y: float, name: str) -> None:

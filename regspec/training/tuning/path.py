@@ -31,8 +31,9 @@ from regspec.training.options.file import Places
 from regspec.training.options.options import Options
 from regspec.training.runs.folder import Folder
 from regspec.training.runs.trained import Run
-from regspec.training.tuning.path_figure import png_and_svg
-from regspec.training.tuning.plan import Along, Metric, metric_of
+from regspec.training.tuning.path_figure import draw
+from regspec.training.tuning.pictures import png_and_svg
+from regspec.training.tuning.plan import Along, Metric, check_one_process, metric_of
 from regspec.training.tuning.points import Point, Points, standard_error, zeros_and_units
 from regspec.training.tuning.scores import LABELS
 from regspec.training.tuning.strengths import Followed, followed
@@ -75,7 +76,8 @@ class _Path:
 
     @property
     def warm_epochs(self) -> int:
-        return min(self.along.warm_epochs or max(1, self.task.options.epochs // 8), self.task.options.epochs)
+        epochs = self.task.options.epochs
+        return min(self.along.warm_epochs or max(1, epochs // 8), epochs)
 
     def name(self, index: int) -> str:
         """The folder of a strength's run."""
@@ -117,6 +119,7 @@ def follow(
     if options.is_of_all_folds:
         what = "a path is of one division of the data, and not of all folds"
         raise RegspecError(Problem(what, "leave --folds out"))
+    check_one_process(options, places)
     if options.monitor is None and options.patience is None:
         options = replace(options, monitor=LAST)  # so that what is kept is where the training at a strength has come to
     task = Task.of(spec, options, parameters, places, given)
@@ -128,7 +131,7 @@ def follow(
         folder=folder or Folder.free(Path("runs") / f"{task.spec.name}_path").path,
         console=console or get_console(),
     )
-    points = _begun(path, strengths)
+    points = _begun(path)
     found, total = LABELS[path.metric], len(strengths)
     terms = plural(len(path.what.terms), "term", "terms")
     path.say(
@@ -155,9 +158,9 @@ def follow(
     return _finished(path, Points(tuple(points), path.metric))
 
 
-def _begun(path: _Path, strengths: list[float]) -> list[Point]:
+def _begun(path: _Path) -> list[Point]:
     """The points that the folder has already. Raises where it has something else."""
-    facts = json.loads(json.dumps(_facts(path, strengths)))
+    facts = json.loads(json.dumps(_facts(path)))
     file = path.folder / FILE
     if not file.exists():
         if path.folder.exists() and any(path.folder.iterdir()):
@@ -179,14 +182,17 @@ def _begun(path: _Path, strengths: list[float]) -> list[Point]:
     return points
 
 
-def _facts(path: _Path, strengths: list[float]) -> dict[str, Any]:
+def _facts(path: _Path) -> dict[str, Any]:
     """What must be the same for a path that goes on."""
-    text = source(path.what.spec(strengths[0]))
+    along = path.along
+    text = source(path.what.spec(along.from_))
     return {
         "spec": hashlib.sha256(text.encode()).hexdigest(),
         "path": path.what.name,
         "terms": path.what.terms,
-        "strengths": strengths,
+        "from": along.from_,
+        "to": along.to,
+        "steps": along.steps,
         "warm_epochs": path.warm_epochs,
         "metric": path.metric,
         **path.task.options.as_dict(),
@@ -285,16 +291,17 @@ def _error(error: float | None) -> str:
 def _compared(point: Point, label: str) -> str:
     """What a training from the beginning says of a point."""
     start = f"strength {point.strength:<9.4g}"
-    if point.cold is None or point.score is None:
-        return f"{start} diverged"
+    if point.cold is None:
+        return f"{start} diverged from the beginning"
+    if point.score is None:
+        return f"{start} diverged on the path, {label} {point.cold[0]:.4f} from the beginning"
     differs = "more than one standard error apart" if point.is_far else "within one standard error"
     return f"{start} {label} {point.score:.4f} on the path, {point.cold[0]:.4f} from the beginning: {differs}"
 
 
 def _keep(path: _Path, points: list[Point]) -> None:
     """Writes how far the path has come."""
-    strengths = path.along.strengths()
-    held = {"facts": _facts(path, strengths), "points": [each.as_dict() for each in points]}
+    held = {"facts": _facts(path), "points": [each.as_dict() for each in points]}
     files.write(path.folder / FILE, json.dumps(held, indent=1) + "\n")
 
 
@@ -305,16 +312,15 @@ def _finished(path: _Path, points: Points) -> StrengthPath:
     if best is None or simplest is None:
         hint = "a smaller --lr may help, or a weaker --from"
         raise RegspecError(Problem(f"none of {len(points.points)} strengths has a score", hint, str(path.folder)))
-    for name, content in zip(
-        ("path.png", "path.svg"), png_and_svg(points, path.what.name, path.task.spec.name), strict=True
-    ):
+    figure = draw(points, path.what.name, path.task.spec.name)
+    for name, content in zip(("path.png", "path.svg"), png_and_svg(figure), strict=True):
         files.write(path.folder / name, content)
     for name, point in zip(CHOSEN, (best, simplest), strict=True):
         shutil.rmtree(path.folder / name, ignore_errors=True)
         shutil.copytree(path.folder / point.run, path.folder / name)
     label = LABELS[path.metric]
     path.say(f"best:     {_told(best, label)}")
-    why = "" if simplest.error is None else f", the strongest within one standard error ({best.error:.4f})"
+    why = "" if best.error is None else f", the strongest within one standard error ({best.error:.4f})"
     path.say(f"simplest: {_told(simplest, label)}{why}")
     if best.strength in (path.along.from_, path.along.to):
         path.say("the best is at an end of the path: a wider --from or --to may have a better one")

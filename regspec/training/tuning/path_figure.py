@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from regspec.training.tuning.pictures import CHOSEN, DOTS, tidied
 from regspec.training.tuning.points import Point, Points
 from regspec.training.tuning.scores import LABELS
 
-DOTS, CHOSEN, SIMPLE, QUIET = "#3b6ea8", "#c2334d", "#2c8a57", "#8a8f98"
+SIMPLE = "#2c8a57"
 MOST_TERMS = 10  # that have a line and a name each
-
-
-def png_and_svg(points: Points, name: str, model: str) -> tuple[bytes, bytes]:
-    """The picture as PNG and as SVG."""
-    figure = draw(points, name, model)
-    made = []
-    for kind in ("png", "svg"):
-        content = io.BytesIO()
-        figure.savefig(content, format=kind, dpi=110, metadata={"Date": None} if kind == "svg" else {})
-        made.append(content.getvalue())
-    return made[0], made[1]
 
 
 def draw(points: Points, name: str, model: str) -> Figure:
@@ -47,9 +36,7 @@ def draw(points: Points, name: str, model: str) -> Figure:
         for point, color, dashes in ((points.best, CHOSEN, "-"), (points.simplest, SIMPLE, "--")):
             if point is not None:
                 panel.axvline(point.strength, color=color, ls=dashes, lw=1.2, zorder=1)
-        panel.grid(alpha=0.25, lw=0.6)
-        panel.set_axisbelow(True)
-        panel.spines[["top", "right"]].set_visible(False)
+        tidied(panel)
     panels[-1].set_xlabel(name, fontsize=11)
     figure.suptitle(f"{model}: a path of {len(points.points)} strengths, {name}", fontsize=13)
     return figure

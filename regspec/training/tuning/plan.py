@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from regspec.text.problems import Problem, RegspecError
-from regspec.training.options.options import Option
+from regspec.training.options.file import Places
+from regspec.training.options.options import Option, Options
 
 if TYPE_CHECKING:  # what it makes needs optuna, and its options none
     import optuna
@@ -20,10 +21,20 @@ Metric = Literal["held_out_accuracy", "held_out_loss"]
 
 def metric_of(said: Metric | None, task: Task) -> Metric:
     """What the score is. Raises where there are no classes to be right about."""
+    if said not in (None, *get_args(Metric)):
+        raise RegspecError(Problem(f"the metric is {said!r}", f"it may be {' or '.join(get_args(Metric))}"))
     if said == "held_out_accuracy" and not task.loaded.is_classification:
         what = f"the target of '{task.options.data}' is a quantity, and has no accuracy"
         raise RegspecError(Problem(what, "--metric held_out_loss"))
     return said or ("held_out_accuracy" if task.loaded.is_classification else "held_out_loss")
+
+
+def check_one_process(options: Options, places: Places | None) -> None:
+    """Raises where each training would be of several processes, of which each would be the whole command again."""
+    if options.devices != "1":
+        what = f"a search or a path trains on one device at a time, and not on {options.devices}"
+        with (places or Places()).at("devices"):
+            raise RegspecError(Problem(what, "leave devices out"))
 
 
 @dataclass(frozen=True)
@@ -48,7 +59,10 @@ class Along:
     ] = None
     check: Annotated[
         int,
-        Option("Train so many of the strengths from the beginning, too, and say where these differ.", panel=PATH),
+        Option(
+            "Train so many of the strengths after the first from the beginning, too, and say where these differ.",
+            panel=PATH,
+        ),
     ] = 0
 
     def strengths(self) -> list[float]:
@@ -70,24 +84,31 @@ class Along:
             problems.append(Problem(f"--from and --to are both {self.to:g}", "a path leads from one to another"))
         if self.steps < 2:
             problems.append(Problem(f"--steps must be at least 2, but is {self.steps}"))
-        if not 0 <= self.check <= self.steps:
-            problems.append(Problem(f"--check must be 0 to {self.steps}, the number of --steps, but is {self.check}"))
+        if not 0 <= self.check < max(1, self.steps):
+            what = f"--check must be 0 to {self.steps - 1}, but is {self.check}"
+            problems.append(Problem(what, "of all --steps the first is trained from the beginning anyway"))
+        if self.warm_epochs is not None and self.warm_epochs < 1:
+            problems.append(Problem(f"--warm-epochs must be at least 1, but is {self.warm_epochs}"))
         if problems:
             raise RegspecError(problems)
         ratio = math.log(self.to / self.from_)
         inner = [self.from_ * math.exp(ratio * each / (self.steps - 1)) for each in range(1, self.steps - 1)]
-        return [float(self.from_), *(float(f"{each:.4g}") for each in inner), float(self.to)]
+        found = [float(self.from_), *(float(f"{each:.4g}") for each in inner), float(self.to)]
+        if len({*found}) < len(found):
+            what = f"{self.steps} strengths from {self.from_} to {self.to} are not all different in four digits"
+            raise RegspecError(Problem(what, "fewer --steps, or a longer path"))
+        return found
 
     def checked(self) -> list[int]:
-        """The places of the strengths that are trained from the beginning, too: the first, the last, evenly between.
+        """The places of the strengths that are trained from the beginning, too: evenly up to the last.
+
+        The first is none of them: on the path it has been trained so.
 
         Example:
             >>> Along("kernel.l1", steps=30, check=5).checked()
-            [0, 7, 14, 22, 29]
+            [6, 12, 17, 23, 29]
         """
-        if self.check < 2:
-            return [(self.steps - 1) // 2] * self.check
-        return [round(each * (self.steps - 1) / (self.check - 1)) for each in range(self.check)]
+        return [round(each * (self.steps - 1) / self.check) for each in range(1, self.check + 1)]
 
 
 @dataclass(frozen=True)

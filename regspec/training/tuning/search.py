@@ -36,9 +36,10 @@ from regspec.training.options.file import Places
 from regspec.training.options.options import Option, Options
 from regspec.training.runs.folder import Folder, texts_of
 from regspec.training.runs.trained import Run
-from regspec.training.tuning.figure import png_and_svg
+from regspec.training.tuning.figure import draw
 from regspec.training.tuning.options import REAL, SEARCHED, first_of, searches_said, with_values
-from regspec.training.tuning.plan import Metric, Plan, metric_of
+from regspec.training.tuning.pictures import png_and_svg
+from regspec.training.tuning.plan import Metric, Plan, check_one_process, metric_of
 from regspec.training.tuning.scores import LABELS, Scores
 from regspec.training.tuning.spaces import ends, grid, stored, suggested, told, told_of
 from regspec.training.tuning.study import DIVERGED, Direction, Study, opened
@@ -125,6 +126,7 @@ def tune(
         RegspecError: for a fault of the spec or data, a folder that can't be used, or where no trial has a score.
     """
     begun = time.monotonic()
+    check_one_process(options, places)
     searched, of_options = load(spec_file, parameters=parameters).search, searches_said(plan.search)
     if both := searched.keys() & (parameters or {}):
         raise RegspecError(f"'{min(both)}' is to be searched, and is given too")
@@ -375,9 +377,8 @@ def _write(search: _Search, scores: Scores) -> None:
     if scores.trials:
         contents["trials.csv"] = scores.csv()
     if scores.best is not None:
-        contents["scores.png"], contents["scores.svg"] = png_and_svg(
-            scores, search.task.spec, first_of(search.options, search.task.options)
-        )
+        figure = draw(scores, search.task.spec, first_of(search.options, search.task.options))
+        contents["scores.png"], contents["scores.svg"] = png_and_svg(figure)
         contents["best.yaml"] = texts_of(search.document, search.values(scores.best.values))["spec.yaml"]
     if contents:  # with the files of blocks, which the best spec uses
         contents |= texts_of(search.document, {})
