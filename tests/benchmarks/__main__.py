@@ -12,10 +12,10 @@ import sys
 os.environ["KERAS_BACKEND"] = "torch"
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from . import applications, building, checking, forward, penalties, porting, processes, training
+
+WIDTH = 96  # characters of the longest name
 
 BENCHMARKS = {
     "forward": forward.figures,
@@ -36,12 +36,16 @@ def main(names: list[str]) -> None:
     unknown = set(names) - set(BENCHMARKS)
     if unknown:
         sys.exit(f"no benchmark is called {', '.join(sorted(unknown))}: there are {', '.join(BENCHMARKS)}")
-    title = f"torch {torch.__version__}, Python {platform.python_version()}, {torch.get_num_threads()} threads"
-    table = Table("compared", "ours", "theirs", "ratio", "aim", title=title)
+    print(f"torch {torch.__version__}, Python {platform.python_version()}, {torch.get_num_threads()} threads")
+    _print("compared", "ours", "theirs", "ratio", "aim")
     for name in names or BENCHMARKS:
         for figure in BENCHMARKS[name]():
-            table.add_row(*figure.cells)
-    Console().print(table)
+            _print(*figure.cells)
+
+
+def _print(what: str, *numbers: str) -> None:
+    """A row of the table, as soon as it is there: all take many minutes."""
+    print(f"{what:<{WIDTH}}", *(f"{each:>12}" for each in numbers), flush=True)
 
 
 if __name__ == "__main__":

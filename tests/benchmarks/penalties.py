@@ -22,6 +22,7 @@ from .timing import Figure, compare
 
 # width, layers, batch, and what is aimed at: what penalties add / what the loop adds
 STEPS = [(64, 8, 32, 0.45), (256, 20, 64, 0.3), (1024, 6, 64, 0.22)]
+ROUNDS = {64: 301, 256: 101, 1024: 31}  # of which the medians are steady, by the width
 
 
 def figures() -> Iterator[Figure]:
@@ -150,10 +151,10 @@ class CompiledStep:
 
 def compiled_steps() -> Iterator[Figure]:
     """The whole step under torch.compile, against the loop compiled, and against one without penalties."""
-    for width, depth, batch in STEPS:
+    for width, depth, batch, _ in STEPS:
         torch.compiler.reset()
         plain, loop, ours = (CompiledStep(width, depth, batch, how) for how in ("none", "loop", "ours"))
-        seconds = medians([plain, loop, ours], rounds=301 if width < 1000 else 61)
+        seconds = medians([plain, loop, ours], rounds=ROUNDS[width])
         name = f"compiled step, {depth} layers of {width}"
         yield Figure(f"{name} / the loop compiled", seconds[2], seconds[1], 0.95)
         yield Figure(f"{name} / compiled without penalties", seconds[2], seconds[0], 1.15)
@@ -203,7 +204,7 @@ def steps() -> Iterator[Figure]:
     for width, depth, batch, most in STEPS:
         name = f"step, {depth} layers of {width}"
         plain, loop, ours = (Step(width, depth, batch, how) for how in ("none", "loop", "ours"))
-        seconds = medians([plain, loop, ours], rounds=301 if width < 1000 else 61)
+        seconds = medians([plain, loop, ours], rounds=ROUNDS[width])
         yield Figure(
             f"{name}: what penalties add / the loop adds", seconds[2] - seconds[0], seconds[1] - seconds[0], most
         )
@@ -233,7 +234,7 @@ def steps_against_keras() -> Iterator[Figure]:
         }
         layers = [keras.layers.Dense(width, activation="relu", **regularizers) for _ in range(depth)]
         theirs = KerasStep(keras.Sequential([keras.Input((width,)), *layers]), ours.x, ours.y)
-        own, other = medians([ours, theirs], rounds=101 if width < 1000 else 31)
+        own, other = medians([ours, theirs], rounds=ROUNDS[width])
         yield Figure(f"step, {depth} layers of {width} / Keras", own, other, 0.5 if width == 64 else 0.8)
 
 

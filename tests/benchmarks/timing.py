@@ -44,12 +44,15 @@ def compare(
 ) -> Figure:
     """The medians over ``rounds`` of ``calls`` each, ours and theirs in turns, after one round that does not count."""
     seconds: tuple[list[float], list[float]] = ([], [])
+    gc.collect()
+    gc.freeze()  # or a search for garbage before each call would take half a second, all modules being searched
     for index in range(rounds + 1):
         # whoever is first may find a colder machine, so the two swap
         for which in (0, 1) if index % 2 else (1, 0):
             taken = _seconds((ours, theirs)[which], calls)
             if index:
                 seconds[which].append(taken)
+    gc.unfreeze()
     return Figure(name, statistics.median(seconds[0]), statistics.median(seconds[1]), most)
 
 
