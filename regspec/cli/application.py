@@ -90,6 +90,17 @@ def output_option(what: str) -> Any:
     return typer.Option("--output", "-o", help=what, show_default=False)
 
 
+def files_argument(what: str) -> Any:
+    """The argument FILES… of a command, with what it says of them."""
+    return typer.Argument(metavar="FILES…", help=what, show_default=False, callback=_read_once)
+
+
+def _read_once(paths: list[Path]) -> list[Path]:
+    if paths.count(STDIN) > 1:
+        raise typer.BadParameter("the standard input can be read once")
+    return paths
+
+
 Printed = Annotated[Path | None, output_option("The file to write; printed when absent.")]
 
 

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from regspec.cli.application import STDIN, Format, app, document_in
+from regspec.cli.application import STDIN, Format, app, document_in, files_argument
 from regspec.graph.loading import checked, graph_of, in_order
 from regspec.specs.loading import rules_from
 from regspec.specs.model import ModelSpec
@@ -30,12 +30,7 @@ FEW = 16  # files for which one process takes no longer than two
 @app.command(epilog="Example: `regspec check examples/*.yaml`")
 def check(
     files: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="FILES…",
-            help="Specs, rules for modules, or training files; - for the standard input.",
-            show_default=False,
-        ),
+        list[Path], files_argument("Specs, rules for modules, or training files; - for the standard input.")
     ],
     format: Annotated[Format, typer.Option(help="Text for people, or JSON for programs.")] = "text",
 ) -> None:
@@ -43,8 +38,6 @@ def check(
 
     Needs no torch; names of optimizers and losses in training files are checked where it is installed.
     """
-    if files.count(STDIN) > 1:
-        raise typer.BadParameter("the standard input can be read once", param_hint="FILES…")
     problems: list[Problem] = []
     notes: list[Problem] = []
     for found in _checked(files):

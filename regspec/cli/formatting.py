@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from regspec.cli.application import STDIN, app, document_in
+from regspec.cli.application import STDIN, app, document_in, files_argument
 from regspec.cli.checking import meaning, styled
 from regspec.text import files as writing
 from regspec.text.document import Document, parse
@@ -18,12 +18,7 @@ from regspec.text.problems import Problem, RegspecError
 @app.command(name="format", epilog="Example: `regspec format --diff examples/mlp.yaml`")
 def format_(
     files: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="FILES…",
-            help="Specs, or rules for modules; - for the standard input, whose form is printed.",
-            show_default=False,
-        ),
+        list[Path], files_argument("Specs, or rules for modules; - for the standard input, whose form is printed.")
     ],
     check: Annotated[bool, typer.Option("--check", help="Change nothing; exit with 1 if a file would change.")] = False,
     diff: Annotated[bool, typer.Option("--diff", help="As --check, and print what would change.")] = False,
@@ -33,8 +28,6 @@ def format_(
     Sections come in the order of the reference, a layer's name comes first, names and short forms are the canonical
     ones, and flow style stays where it was written and fits into 120 columns. A file with faults is left as it is.
     """
-    if files.count(STDIN) > 1:
-        raise typer.BadParameter("the standard input can be read once", param_hint="FILES…")
     is_read_only, exits = check or diff, False
     for file in files:
         try:

@@ -1,7 +1,7 @@
 """The table of kinds: the layers and operations that specs may name. A kind is made when it is asked for.
 
-The other way that was weighed, reading the sources of
-the families for what they declare, needs no table that is generated, but sources beside the code.
+The other way that was weighed, reading the sources of the families for what they declare, needs no table that is
+generated, but sources beside the code.
 """
 
 from __future__ import annotations
