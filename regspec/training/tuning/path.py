@@ -140,7 +140,7 @@ def follow(
     epochs = f"{plural(task.options.epochs, 'epoch', 'epochs')}, and {path.warm_epochs} for each that follows"
     path.say(f"{total} strengths: {epochs}; the score is {found}")
     if points:
-        path.say(f"{len(points)} strengths are done already, in {path.folder}")
+        path.say(f"{plural(len(points), 'strength', 'strengths')} done already, in {path.folder}")
     try:
         for index in range(len(points), total):
             points.append(_step(path, index, strengths[index], points))
