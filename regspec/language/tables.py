@@ -22,10 +22,11 @@ class Table(MutableMapping[str, C]):
     def later(self, name: str, maker: Callable[[], C]) -> None:
         """Puts in what is made when it is asked for."""
         self._makers[name] = maker
+        self._made.pop(name, None)
         self._names[name] = None
 
     def __getitem__(self, name: str) -> C:
-        if name not in self._made and name in self._names and name in self._makers:
+        if name not in self._made and name in self._makers:
             self._made[name] = self._makers[name]()
         return self._made[name]
 
@@ -35,6 +36,7 @@ class Table(MutableMapping[str, C]):
 
     def __delitem__(self, name: str) -> None:
         del self._names[name]
+        self._makers.pop(name, None)
         self._made.pop(name, None)
 
     def __contains__(self, name: object) -> bool:
