@@ -182,6 +182,17 @@ CASES = {
         {"a.weight": [1, 2], "a.bias": [1, 2], "s.weight": [2], "s.bias": [2]},
         {"a.units": 3, "s.units": 3},
     ),
+    "constants that differ in the second and third call of a layer": Case(
+        "[Dense: {name: a, units: 4, activation: sigmoid}, "
+        "Dense: {name: b, units: 4, activation: sigmoid, inputs: x}, "
+        "Dense: {name: c, units: 4, activation: sigmoid, inputs: x}, Dense: {name: s, units: 2}, "
+        "call: {layer: s, name: s2, inputs: a}, call: {layer: s, name: s3, inputs: b}, "
+        "Dense: {name: p, units: 2, inputs: s}, Concatenate: {inputs: [p, s2, s3]}, Dense: 2]",
+        # the first call's output counts by its unit 0, to which unit 1 does not go
+        {**{f"{name}.weight": [1] for name in "abc"}, "s.weight": (0, 1), "p.weight": (slice(None), 1)},
+        {},
+        stays="other constants in several calls of s",
+    ),
     "one normalization over them all keeps them": Case(
         "[Dense: {name: a, units: 5}, LayerNormalization: {name: n}, Dense: 2]", {"a.weight": [1], "a.bias": [1]}, {},
         stays="n: they are normalized together",

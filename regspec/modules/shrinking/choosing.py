@@ -119,7 +119,8 @@ def _check_shared(live: Live, needed: set[int], choice: Choice) -> None:
                 known, part = live.at(call, place, tie)
                 taken = live.taken(call, number)[indices(place, tie.size)]
                 value = np.where(taken, known.value[part], 0.0)
-                before, counted = first.setdefault((call.path, number), (value, taken))
+                before, counted = first.get((call.path, number), (value, taken))
+                first[call.path, number] = np.where(counted, before, value), counted | taken
                 differs = counted & taken & (before != value)
                 roots = live.units.roots(ids_at(live.units, call, place, tie)[differs]).tolist()
                 needed.update(roots)
