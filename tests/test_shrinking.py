@@ -469,6 +469,53 @@ def test_what_is_refused() -> None:
         regspec.shrink(model, keep=1.5)
     with pytest.raises(regspec.RegspecError, match=r"the model has no 'dense\.weight'"):
         regspec.shrink(model, {"inputs": {"x": {"shape": [4]}}, "layers": [{"Dense": 5}]})
+    wider = regspec.load("examples/mlp.yaml", parameters={"width": 7})
+    with pytest.raises(
+        regspec.RegspecError, match=r"'hidden1\.weight' is float32 \(32, 13\), and in its spec float32 \(7, "
+    ):
+        regspec.shrink(model, wider)
+    with pytest.raises(regspec.RegspecError, match=r"'scaled\.weight' is float64 \(13,\), and in its spec float32"):
+        regspec.shrink(regspec.build("examples/mlp.yaml").double())
+    with pytest.raises(regspec.RegspecError, match="the model can't be run"):
+        regspec.shrink(model, inputs=[])
+    with pytest.raises(regspec.RegspecError, match="no example"):
+        regspec.shrink(model, inputs=[torch.zeros(0, 13)])
+    with pytest.raises(regspec.RegspecError, match="give keep too"):
+        regspec.shrink(model, losses=[torch.tensor(1.0)])
+    with pytest.raises(regspec.RegspecError, match="losses gives none"):
+        regspec.shrink(model, keep=0.5, losses=[])
+
+
+def test_a_model_stays_as_it_is() -> None:
+    """Its modes, the states of its layers, and its penalties, which are those of its last forward."""
+    layers = [
+        {"LSTM": {"units": 4, "stateful": True}},
+        {"Dropout": 0.5},
+        {"Dense": {"units": 2, "activity_regularizer": "l2"}},
+    ]
+    model = regspec.build({"inputs": {"x": {"shape": [7, 3]}}, "layers": layers}, seed=0)
+    model.dropout.eval()
+    x = torch.randn(5, 7, 3)
+    model(x)
+    wanted, penalty = model(x), model.regularization_loss()
+    regspec.reset_states(model)
+    model(x)
+    assert regspec.shrink(model).report.difference == 0.0
+    torch.testing.assert_close(model(x), wanted, rtol=0, atol=0)
+    regspec.shrink(model)
+    assert torch.equal(model.regularization_loss(), penalty)
+    assert [part.training for part in (model, model.lstm, model.dropout)] == [True, True, False]
+
+
+def test_outputs_that_are_no_numbers_are_the_same() -> None:
+    model = regspec.build({"inputs": {"x": {"shape": [4]}}, "layers": [{"Dense": 5}, {"Dense": 3}]}, seed=0)
+    with torch.no_grad():
+        model.dense.weight[1], model.dense.bias[1] = 0, 0
+        model.dense_1.bias[:2] = torch.tensor([torch.nan, torch.inf])
+    shrunk = regspec.shrink(model)
+    assert shrunk.report.difference is not None
+    assert shrunk.report.difference < 1e-6
+    assert shrunk.report.units == (8, 7)
 
 
 def test_a_model_that_does_not_know_its_spec_is_told() -> None:
@@ -502,6 +549,9 @@ def test_the_command(tmp_path: Path) -> None:
     again = command("shrink", str(tmp_path / "small"), "-o", str(tmp_path / "again"), "--format", "json")
     assert json.loads(again.stdout)["units"] == [59, 59]
     assert command(*given, "-o", str(tmp_path / "small"), "--keep", "0.2").code == 1  # other files are there
+    by = command(*given, "-o", str(tmp_path / "x"), "--by", "loss")
+    assert by.code == 2
+    assert "which is not given" in by.stderr
     assert "say --weights" in command("shrink", "examples/mlp.yaml", "-o", str(tmp_path / "x")).stderr
 
 

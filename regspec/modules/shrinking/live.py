@@ -245,7 +245,8 @@ class Live:
         output = np.moveaxis(self.values[call][~place.of], place.axis, 0)  # type: ignore[operator]  # it is an output
         flat = output.reshape(len(output), -1)[part].astype(np.float64)
         least, most = flat.min(1), flat.max(1)
-        is_even = most - least <= EVEN * np.maximum(np.abs(least), np.abs(most))
+        with np.errstate(invalid="ignore"):  # infinite less infinite is no number, and so not even
+            is_even = most - least <= EVEN * np.maximum(np.abs(least), np.abs(most))
         constant = constant & is_even & (~np.bool_(is_zero_only) | (flat[:, 0] == 0))
         known.constant[part] = constant
         known.value[part] = np.where(constant, (least + most) / 2, 0.0)
