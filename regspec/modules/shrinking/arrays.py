@@ -95,9 +95,4 @@ def grouped(whole: Array, groups: int) -> Array:
 
 def groups_in(units: Units) -> dict[Key, int]:
     """How many groups the kernels have that have several."""
-    return {
-        (call.path, name): count
-        for call in units.calls
-        if call.ties is not None
-        for name, count in call.ties.grouped.items()
-    }
+    return {(call.path, name): count for call in units.calls for name, count in call.ties.grouped.items()}
