@@ -408,6 +408,23 @@ def test_penalties_are_those_of_what_is_left() -> None:
     smaller.load_state_dict(shrunk.weights)
 
 
+def test_a_penalty_of_an_output_hears_what_units_gave() -> None:
+    """The constant of a unit is added by a bias, and not by the normalization behind the penalty."""
+    layers = yaml.safe_load(
+        "[Dense: {name: a, units: 5, activation: exp},"
+        "Dense: {name: b, units: 3, use_bias: false, activity_regularizer: {l2: 0.1}}, BatchNormalization]"
+    )
+    model = regspec.build({"inputs": {"x": {"shape": [4]}}, "layers": layers}, seed=0).eval()
+    with torch.no_grad():
+        model.a.weight[2] = 0
+    shrunk = regspec.shrink(model)
+    smaller, x = shrunk.build(), torch.randn(6, 4)
+    model(x), smaller(x)
+    assert shrunk.spec.layers[1].layer.units == 3
+    assert smaller.a.out_features == 4
+    torch.testing.assert_close(smaller.regularization_terms(), model.regularization_terms())
+
+
 def test_the_share_that_is_kept_is_of_the_largest_norms() -> None:
     model = regspec.build({"inputs": {"x": {"shape": [4]}}, "layers": [{"Dense": 5}, {"Dense": 2}]}, seed=0)
     with torch.no_grad():

@@ -112,11 +112,15 @@ def _plus(array: Array, added: Numbers) -> Array:
 
 
 def _shifted(live: Live, call: Call, fold: Fold) -> Key | None:
-    """What is subtracted of a layer's output in the only layer that takes it, where both are called once."""
+    """What is subtracted of a layer's output in the only layer that takes it, where both are called once.
+
+    None where a penalty listens on the output, which would be without what was added.
+    """
     calls = live.units.calls
     takers = [each for each in calls if call.outputs[0] in each.inputs]
     paths = [each.path for each in calls]
-    if not fold.is_last or len(takers) != 1 or call.outputs[0] in live.units.outputs:
+    is_heard = any(term.is_activity for term in call.node.resolved.terms)
+    if not fold.is_last or is_heard or len(takers) != 1 or call.outputs[0] in live.units.outputs:
         return None
     (taker,) = takers
     is_once = paths.count(call.path) == paths.count(taker.path) == 1
