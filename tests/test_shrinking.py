@@ -553,12 +553,17 @@ def test_half_precision() -> None:
     assert torch.equal(shrunk.weights["few.1.up.weight"], model.get_parameter("few.1.up.weight")[2:])
 
 
-def test_the_command(tmp_path: Path) -> None:
+def with_idle_units(folder: Path) -> tuple[str, ...]:
+    """What commands take for an example of which 8 units are constant."""
     model = regspec.build("examples/mlp.yaml", seed=0)
     with torch.no_grad():
         model.hidden1.weight[:8] = 0
-    save_file(model.state_dict(), tmp_path / "all.safetensors")
-    given = ("shrink", "examples/mlp.yaml", "--weights", str(tmp_path / "all.safetensors"))
+    save_file(model.state_dict(), folder / "all.safetensors")
+    return ("examples/mlp.yaml", "--weights", str(folder / "all.safetensors"))
+
+
+def test_the_command(tmp_path: Path) -> None:
+    given = ("shrink", *with_idle_units(tmp_path))
     told = command(*given, "-o", str(tmp_path / "small"))
     assert "hidden1: units 32 → 24" in told.stdout
     small = regspec.load(tmp_path / "small/spec.yaml")
@@ -585,11 +590,8 @@ def test_groups_are_shown() -> None:
 
 
 def test_costs_are_told(tmp_path: Path) -> None:
-    model = regspec.build("examples/mlp.yaml", seed=0)
-    with torch.no_grad():
-        model.hidden1.weight[:8] = 0
-    save_file(model.state_dict(), tmp_path / "all.safetensors")
-    given = ("sparsity", "examples/mlp.yaml", "--weights", str(tmp_path / "all.safetensors"))
+    model = regspec.build("examples/mlp.yaml")
+    given = ("sparsity", *with_idle_units(tmp_path))
     told = json.loads(command(*given, "--format", "json", "--batch", "3").stdout)
     assert told["before"]["multiply_adds"] == 13 * 32 + 32 * 32 + 32 * 3
     assert told["after"]["multiply_adds"] == 13 * 24 + 24 * 32 + 32 * 3

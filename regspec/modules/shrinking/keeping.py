@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
-from regspec.graph.units import Call
+from regspec.graph.units import Call, Units
 from regspec.layers.ties import Tie
 from regspec.modules.shrinking.arrays import Array, Key
 from regspec.modules.shrinking.choosing import Choice, balance
@@ -76,20 +76,14 @@ def _makes(live: Live, path: str, name: str, axis: int) -> bool:
 
 def _rivals(live: Live, choice: Choice) -> Iterator[list[int]]:
     """The groups that are made along the same axes, where each has a field for how many there are."""
-    axes = [choice.units.roots(choice.units_at(call, tie)).tolist() for call, tie in _made(live)]
-    parents: dict[int, int] = {}
-
-    def root(unit: int) -> int:
-        while parents.setdefault(unit, unit) != unit:
-            unit = parents[unit]
-        return unit
-
+    axes = [choice.units.roots(choice.units_at(call, tie)) for call, tie in _made(live)]
+    together = Units()
+    together.new(1 + max((int(axis.max()) for axis in axes), default=-1))
     for axis in axes:
-        for unit in axis[1:]:
-            parents[root(unit)] = root(axis[0])
+        together.join(np.full_like(axis, axis[0]), axis)
     found: dict[int, list[int]] = {}
-    for unit in dict.fromkeys(unit for axis in axes for unit in axis):
-        found.setdefault(root(unit), []).append(unit)
+    for root in dict.fromkeys(each for axis in axes for each in axis.tolist()):
+        found.setdefault(together.root(root), []).append(root)
     yield from found.values()
 
 
