@@ -344,6 +344,30 @@ def test_a_block_in_a_block_hands_its_parameters_on() -> None:
     assert "- pair: {first_inner_2: 5, second_inner: 5}" in text
 
 
+def test_fields_that_name_one_parameter_go_on_to_name_it() -> None:
+    """Where all of them change alike; otherwise each gets a parameter of its own."""
+    text = """
+        regspec: 1
+        inputs: {x: {shape: [4]}}
+        blocks:
+          pair:
+            parameters: {width: 5}
+            layers:
+              - Dense: {name: up, units: $width, activation: tanh}
+              - Dense: {name: down, units: $width, activation: tanh}
+        layers: [pair: {repeat: 2}, pair: {width: 6}, Dense: 2]
+    """
+    alike = {"pair.0.up": 2, "pair.0.down": 2, "pair.1.up": 1, "pair.1.down": 1}
+    shrunk = without(alike, text)
+    assert "parameters: {width: 5}" in shrunk.text
+    assert "pair: {name: pair, repeat: {width: [3, 4]}}" in shrunk.text
+    assert shrunk.text.count("units: $width") == 2
+    assert (
+        "repeat: {up_units: [4, 5], down_units: [3, 4]}"
+        in without({**alike, "pair.0.up": 1, "pair.1.up": 0}, text).text
+    )
+
+
 def test_a_field_that_is_no_parameter_yet_becomes_one() -> None:
     plain = BLOCKS.replace("units: $inner", "units: 5").replace(", inner: 7", "").replace("parameters: {inner: 5}", "")
     text = without({"few.0.up": 2}, plain).text
@@ -597,6 +621,8 @@ def test_costs_are_told(tmp_path: Path) -> None:
     assert told["after"]["multiply_adds"] == 13 * 24 + 24 * 32 + 32 * 3
     assert told["before"]["zeros"] - told["after"]["zeros"] == 8 * 13 + 8
     assert (told["before"]["units"], told["after"]["units"]) == (67, 59)
+    shrunk = json.loads(command("shrink", *given[1:], "-o", str(tmp_path / "x"), "--format", "json").stdout)
+    assert shrunk["weights"] == [told["before"]["weights"], told["after"]["weights"]]
     assert told["before"]["weights"] == sum(parameter.numel() for parameter in model.parameters())
     assert told["after"]["bytes"] < told["before"]["bytes"]
     assert "ms a batch of 3" in command(*given, "--batch", "3").stdout
