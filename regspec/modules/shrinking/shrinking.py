@@ -132,7 +132,9 @@ def made_without(model: nn.Module, spec: ModelSpec, live: Live, choice: Choice) 
     smaller = resized(spec, left.fields)
     state = model.state_dict()
     weights = _state(smaller, left, state)
-    return Shrunk(smaller, weights, _report(live, left, reasons(live, choice), state, weights))
+    buffers = {name for name, _ in model.named_buffers()}
+    counts = [sum(each.numel() for name, each in some.items() if name not in buffers) for some in (state, weights)]
+    return Shrunk(smaller, weights, _report(live, left, reasons(live, choice), (counts[0], counts[1])))
 
 
 def _check_fits(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], held: Mapping[Key, Held]) -> None:
@@ -226,14 +228,11 @@ def _state(spec: ModelSpec, left: Sliced, state: Mapping[str, Tensor]) -> dict[s
     return found
 
 
-def _report(
-    live: Live, left: Sliced, stays: Mapping[str, int], state: Mapping[str, Tensor], weights: Mapping[str, Tensor]
-) -> ShrinkReport:
-    before, after = (sum(each.numel() for each in tensors.values()) for tensors in (state, weights))
+def _report(live: Live, left: Sliced, stays: Mapping[str, int], weights: tuple[int, int]) -> ShrinkReport:
     terms = [term for call in live.units.calls for term in call.node.resolved.terms if not term.is_activity]
     is_smaller = any(each.before != each.after for each in changes_in(left))
     notes = [SIZED] if is_smaller and any(term.regularizer.reads_units for term in terms) else []
-    return ShrinkReport(changes_in(left), (before, after), left.folded, stays, None, tuple(notes))
+    return ShrinkReport(changes_in(left), weights, left.folded, stays, None, tuple(notes))
 
 
 def _compared(model: nn.Module, shrunk: Shrunk, xs: list[Tensor]) -> Shrunk:
