@@ -368,6 +368,25 @@ def test_fields_that_name_one_parameter_go_on_to_name_it() -> None:
     )
 
 
+def test_what_was_computed_is_said_for_each_use() -> None:
+    """An entry before the one that is repeated by a list gets its parameters too."""
+    text = """
+        regspec: 1
+        parameters: {w: 6}
+        inputs: {x: {shape: [4]}}
+        blocks:
+          pair:
+            parameters: {v: 3}
+            layers:
+              - Dense: {name: up, units: $v * 2, activation: tanh}
+              - Dense: {name: down, units: $v, activation: tanh}
+        layers: [pair: {v: $w / 2}, pair: {name: more, repeat: 2}, Dense: 2]
+    """
+    shrunk = without({"pair.up": 3, "pair.down": 1, "more.0.up": 2, "more.1.down": 1}, text)
+    assert "pair: {name: pair, up_units: 3, down_units: 2}" in shrunk.text
+    assert "pair: {name: more, repeat: {up_units: [4, 6], down_units: [3, 2]}}" in shrunk.text
+
+
 def test_a_field_that_is_no_parameter_yet_becomes_one() -> None:
     plain = BLOCKS.replace("units: $inner", "units: 5").replace(", inner: 7", "").replace("parameters: {inner: 5}", "")
     text = without({"few.0.up": 2}, plain).text

@@ -84,12 +84,11 @@ def grouped(whole: Array, groups: int) -> Array:
     """`dense` undone, for so many groups."""
     if groups == 1:
         return whole
-    *space, inputs, outputs = whole.shape
+    inputs, outputs = whole.shape[-2:]
     depth, width = inputs // groups, outputs // groups
     parts = [
         whole[..., group * depth : (group + 1) * depth, group * width : (group + 1) * width] for group in range(groups)
     ]
-    assert parts[0].ndim == len(space) + 2
     return np.concatenate(parts, -1)
 
 

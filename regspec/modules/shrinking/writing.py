@@ -89,7 +89,7 @@ class _Text:
 
     def _body(self, place: Place, block: str | None) -> None:
         """Puts the values into the layers of a body, and makes those parameters of the block that differ."""
-        found: list[tuple[dict[Any, Any], dict[FieldPath, Column], str]] = []
+        made: dict[int, tuple[str, dict[FieldPath, Column]]] = {}  # by the entry's number
         for index, entries in enumerate(zip(*(body.entries for body in place.bodies), strict=True)):
             first = entries[0]
             if isinstance(first, LayerUse):
@@ -100,13 +100,14 @@ class _Text:
                 columns = dict(self._of_use([each for each in entries if isinstance(each, BlockUse)], place))
             else:
                 continue
-            if any(path[0] == "repeat" for path in columns):
-                self._say_names(place)
             if columns:
-                written = _fields(place.data["layers"], index, self.data.get("blocks") or {})
-                found.append((written, columns, first.name))
+                made[index] = first.name, columns
+        if any(path[0] == "repeat" for _, columns in made.values() for path in columns):
+            self._say_names(place)
+        blocks = self.data.get("blocks") or {}
+        found = [(_fields(place.data["layers"], index, blocks), *each) for index, each in made.items()]
         own = {} if block is None else _own_parameters(found, place.data)
-        for written, columns, name in found:
+        for written, name, columns in found:
             self._put(written, columns, place, block, name, own)
 
     def _of_use(self, uses: Sequence[BlockUse], place: Place) -> Iterator[tuple[FieldPath, Column]]:
@@ -168,14 +169,14 @@ class _Text:
 
 
 def _own_parameters(
-    found: Sequence[tuple[Mapping[Any, Any], Mapping[FieldPath, Column], str]], data: Mapping[str, Any]
+    found: Sequence[tuple[Mapping[Any, Any], str, Mapping[FieldPath, Column]]], data: Mapping[str, Any]
 ) -> dict[str, str]:
     """By what is written, the parameters of a block that all fields that name them may go on to name.
 
     That is where each of these changes, and all to the same values.
     """
     users: dict[str, list[Column]] = {}
-    for written, columns, _ in found:
+    for written, _, columns in found:
         for path, column in columns.items():
             value = written.get(path[0])
             if path[0] != "repeat" and isinstance(value, str) and re.fullmatch(r"\$\w+", value):
