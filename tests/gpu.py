@@ -31,6 +31,7 @@ from .benchmarks.timing import Figure
 
 L1, L2 = 1e-5, 1e-4
 SIZE = (64, 8, 32)  # width, layers, batch
+GRAPH = "three steps as a CUDA graph: the weights, against eager steps"
 SETTINGS = Path(__file__).parent / "test_settings.py"
 
 
@@ -210,9 +211,7 @@ def checks(device: str, is_small: bool) -> Iterator[Check]:
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         yield from values_of(device, shapes, dtype)
     yield Check("a step waits for the device", waits() if device == "cuda" else None, 0)
-    yield Check(
-        "three steps as a CUDA graph: the weights, against eager steps", as_graph() if device == "cuda" else None, 1e-6
-    )
+    yield Check(GRAPH, as_graph() if device == "cuda" else None, 1e-6)
 
 
 def values_of(device: str, shapes: list[tuple[int, ...]], dtype: torch.dtype) -> Iterator[Check]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from . import gpu
 
 
@@ -11,6 +9,7 @@ def test_figures() -> None:
     assert [each.name for each in gpu.figures("cpu", is_small=True) if not (each.ours > 0 and each.theirs > 0)] == []
 
 
-@pytest.mark.parametrize("check", [*gpu.checks("cpu", is_small=True)], ids=lambda each: each.name)
-def test_checks(check: gpu.Check) -> None:
-    assert check.holds
+def test_checks() -> None:
+    found = [*gpu.checks("cpu", is_small=True)]
+    assert [each.name for each in found if each.error is None] == ["a step waits for the device", gpu.GRAPH]
+    assert [each.name for each in found if not each.holds] == []

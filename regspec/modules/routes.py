@@ -94,12 +94,12 @@ def shrink(part: Part, optimizer: Optimizer, groups: Mapping[nn.Parameter, Group
         size = step_size(optimizer, groups[parameter], parameter)
         if part.kind == "l1":  # number by number, and so each shard by itself
             for piece, own_size in in_pieces(parameter, size):
-                piece.copy_(part.regularizer.shrunk(piece, own_size * part.strength))
+                piece.copy_(part.regularizer.shrunk(piece, own_size.threshold(part.strength)))
             continue
         weight = whole(parameter)
         if _is_nonnegative(part):  # of both at once; what is shrunk first keeps a norm of numbers that go
             weight = weight.clamp_min(0)
-        fill(parameter, part.regularizer.shrunk(weight, whole(size * part.strength)))
+        fill(parameter, part.regularizer.shrunk(weight, whole(size.threshold(part.strength))))
 
 
 def _is_nonnegative(part: Part) -> bool:

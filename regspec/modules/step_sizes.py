@@ -34,8 +34,8 @@ class StepSize:
     scale: Any = 1.0
     eps: float = 0.0
 
-    def __mul__(self, strength: float) -> Any:
-        """The threshold of a penalty of this strength."""
+    def threshold(self, strength: float) -> Any:
+        """How far a proximal step moves each number, for a penalty of this strength."""
         if self.squares is None:
             return self.rate * strength
         root = self.squares.sqrt().mul_(self.scale)

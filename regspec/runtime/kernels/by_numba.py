@@ -27,7 +27,7 @@ VALUE, ADD, WRITE = 0, 1, 2  # what to do
 FAST = {"error_model": "numpy", "fastmath": {"contract", "nsz", "reassoc"}}  # and infinite is infinite
 
 
-@intrinsic  # type: ignore[untyped-decorator]  # a decorator of numba
+@intrinsic  # type: ignore[untyped-decorator]  # numba has no types
 def _at(typing: Any, address: Any) -> Any:
     """The pointer to an address."""
 
@@ -37,7 +37,7 @@ def _at(typing: Any, address: Any) -> Any:
     return types.voidptr(types.int64), code
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic  # type: ignore[untyped-decorator]  # numba has no types
 def _next(typing: Any, address: Any) -> Any:
     """The number at an address, which is one more afterwards, whatever other threads do."""
 
@@ -51,7 +51,7 @@ def _next(typing: Any, address: Any) -> Any:
 # -- over one piece of memory ------------------------------------------------------------------------------------------
 
 
-@njit(**FAST)  # type: ignore[untyped-decorator]
+@njit(**FAST)  # type: ignore[untyped-decorator]  # numba has no types
 def _sums(x: Any) -> tuple[float, float]:
     """The sums of absolute values and of squares, in float64. Four streams keep memory busier than one."""
     quarter = len(x) // 4
@@ -68,7 +68,7 @@ def _sums(x: Any) -> tuple[float, float]:
     return absolute, square
 
 
-@njit(**FAST)  # type: ignore[untyped-decorator]
+@njit(**FAST)  # type: ignore[untyped-decorator]  # numba has no types
 def _change(x: Any, gradient: Any, l1: float, l2: float, adds: bool) -> None:
     """Adds, or writes, ``l1 * sign(x) + l2 * x``. What is off is left out: zero times infinite is no number."""
     zero = x.dtype.type(0)
@@ -89,7 +89,7 @@ def _change(x: Any, gradient: Any, l1: float, l2: float, adds: bool) -> None:
 # -- over all ----------------------------------------------------------------------------------------------------------
 
 
-@njit(**FAST)  # type: ignore[untyped-decorator]
+@njit(**FAST)  # type: ignore[untyped-decorator]  # numba has no types
 def _worked(what: int, x: Any, gradient: Any, l1: float, l2: float) -> float:
     """Does with a piece what there is to do."""
     if what == VALUE:
@@ -111,7 +111,7 @@ def kernel(name: str, is_cached: bool) -> Any:
     dtype = np.dtype(name)
     size = dtype.itemsize
 
-    @cfunc(types.void(types.int64), cache=is_cached, **FAST)  # type: ignore[untyped-decorator]
+    @cfunc(types.void(types.int64), cache=is_cached, **FAST)  # type: ignore[untyped-decorator]  # numba has no types
     def run(address: int) -> None:
         head = carray(_at(address), HEAD, np.int64)
         chunks, count, what = head[1], head[2], head[3]

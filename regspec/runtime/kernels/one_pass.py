@@ -114,7 +114,9 @@ def _run(parts: list[Part], what: int) -> array[float]:
     chunks = -(-start // code.CHUNK)
     numbers.extend([0.0] * chunks)
     table[1], table[2], table[3], table[4] = chunks, len(parts), what, numbers.buffer_info()[0]
-    kernel = _kernels()[parts[0][2].dtype]  # type: ignore[index]
+    kernels = _kernels()
+    assert kernels is not None  # `takes` has seen them
+    kernel = kernels[parts[0][2].dtype]
     address, threads, together = table.buffer_info()[0], min(torch.get_num_threads(), chunks), _openmp()
     if threads > 1 and together is not None:
         together(kernel, address, threads, 0)
@@ -147,9 +149,11 @@ def _loaded() -> dict[torch.dtype, Any] | None:
         code = _by_numba()
         try:
             return {dtype: code.kernel(name, is_cached=True) for name, dtype in names.items()}
-        except Exception:  # of its cache: there is no folder for it that can be written, or a file of it is broken
+        except Exception:  # its cache has no folder that can be written; or a broken file, which may raise anything
             return {dtype: code.kernel(name, is_cached=False) for name, dtype in names.items()}
-    except Exception as error:  # of any kind: a numpy that it does not know, a machine for which it has no code
+    except (
+        Exception
+    ) as error:  # numba says in many ways that it knows not this numpy, Python or machine; torch can do it
         why = str(error).partition("\n")[0]
         said = f"numba fails ({type(error).__name__}: {why}), and torch's operations compute penalties"
         warnings.warn(said, RuntimeWarning, stacklevel=2)
@@ -160,9 +164,9 @@ def _loaded() -> dict[torch.dtype, Any] | None:
 def _openmp() -> Callable[..., None] | None:
     """The function of the OpenMP that torch has which runs another one on its threads; None where it has none."""
     try:
-        together: Any = ctypes.CDLL(torch._C.__file__).GOMP_parallel
+        together = ctypes.CDLL(torch._C.__file__).GOMP_parallel
     except (OSError, AttributeError):
         return None
     together.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
     together.restype = None
-    return together  # type: ignore[no-any-return]
+    return together
