@@ -298,3 +298,17 @@ def test_a_weight_that_the_optimizer_has_no_more() -> None:
     model(torch.ones(2, 3)).sum().backward()
     with pytest.raises(RuntimeError, match=r"the weight of '0\.weight' is none of the optimizer's parameters any more"):
         optimizer.step()
+
+
+def test_a_rate_that_is_loaded_is_not_rounded_to_the_type_of_a_weight() -> None:
+    optimizers = []
+    for _ in range(2):
+        parameter = nn.Parameter(torch.ones(3, dtype=torch.float16))
+        parameter.grad = torch.ones_like(parameter)
+        optimizers.append(KerasSGD([parameter], lr=0.001, momentum=0.9))
+    for _ in range(3):
+        optimizers[0].step()
+    optimizers[1].load_state_dict(optimizers[0].state_dict())
+    group = optimizers[1].param_groups[0]
+    size = step_size(optimizers[1], group, group["params"][0]).threshold(1.0)
+    assert size == pytest.approx(0.001 * (1 + 0.9 + 0.81), rel=1e-6)

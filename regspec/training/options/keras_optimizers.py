@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 
 from regspec.modules.step_sizes import Sized, StepSize
 
-State = dict[str, Tensor]
+State = dict[str, Any]  # tensors, but for the rate
 Group = dict[str, Any]
 
 
@@ -66,10 +66,13 @@ class _Stepped(Sized, Optimizer):
                     continue
                 state = self.state[parameter]
                 if not state:
-                    state["step"], state["rate"] = torch.tensor(0.0), torch.tensor(0.0)
+                    state["step"], state["rate"] = (
+                        torch.tensor(0.0),
+                        0.0,
+                    )  # no tensor: that would be loaded as a weight's type
                     state.update({name: self.start(parameter, group) for name in self.kept_in(group)})
                 state["step"] += 1
-                state["rate"].mul_(group.get("momentum", 0.0)).add_(group["lr"])
+                state["rate"] = state["rate"] * group.get("momentum", 0.0) + float(group["lr"])
                 if group["weight_decay"]:
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 self.move(parameter, parameter.grad, state, group)
@@ -101,7 +104,7 @@ class KerasSGD(_Stepped, lr=0.01, momentum=0.0, nesterov=False):
             parameter.add_(step)
 
     def step_size(self, group: Group, state: State) -> StepSize:
-        rate = state["rate"].item()
+        rate = state["rate"]
         return StepSize(rate * group["momentum"] + group["lr"] if group["nesterov"] else rate)
 
 
@@ -168,7 +171,7 @@ class KerasRMSprop(_Stepped, alpha=0.9, eps=1e-7, momentum=0.0, centered=False):
         square = state["square"] + group["eps"]
         if group["centered"]:
             square = square.addcmul_(state["mean"], state["mean"], value=-1)
-        return StepSize(state["rate"].item(), square)
+        return StepSize(state["rate"], square)
 
 
 class KerasAdagrad(_Stepped, initial_accumulator_value=0.1, eps=1e-7):
