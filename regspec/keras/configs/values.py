@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from regspec.keras.configs.bytecode import described
+from regspec.keras.configs.defaults import is_like
 from regspec.language.fields import snake_case
 from regspec.language.forms import Named
 from regspec.language.sorts import FAMILIES
@@ -173,13 +174,9 @@ def _written(member: type[Named], config: Mapping[str, Any], what: str, hint: st
             del fields[field]
         elif isinstance(each, dict):
             raise UnportedError(f"{what} {field} = {str(each)[:80]}", hint)
-        elif each == (default := member.model_fields[field].default) or (each,) == default or each == [*_each(default)]:
+        elif is_like(each, member.model_fields[field].default):
             del fields[field]
     return {member.name: fields} if fields else member.name
-
-
-def _each(value: Any) -> tuple[Any, ...]:
-    return value if isinstance(value, tuple) else ()
 
 
 def replacing(sort: str, name: str) -> str:

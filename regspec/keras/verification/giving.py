@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 
-from regspec.keras.arrays.groups import groups_of
-from regspec.keras.configs.models import name_of
-from regspec.keras.older.graphs import is_model
+from regspec.keras.arrays.groups import layers_in_groups
 
 if TYPE_CHECKING:
     from regspec.keras.arrays.files import ArrayFile
@@ -59,15 +57,7 @@ def _layers_of(model: Any) -> Iterator[Any]:
             yield layer
 
 
-def _groups(arrays: ArrayFile, config: Mapping[str, Any], old: str = "", new: str = "") -> Iterator[tuple[str, str]]:
+def _groups(arrays: ArrayFile, config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The groups of a model's layers in a file, and where Keras has them today."""
-    before, today = groups_of(config, old, arrays), groups_of(config, new)
-    for layer in config["layers"]:
-        name = name_of(layer)
-        if name not in today:  # an operation
-            continue
-        if is_model(layer["config"]):
-            inside = f"{layer['held_in']}/" if "held_in" in layer else ""
-            yield from _groups(arrays, layer["config"], f"{before[name]}/{inside}", f"{today[name]}/{inside}")
-        else:
-            yield before[name], today[name]
+    before, today = layers_in_groups(config, arrays), layers_in_groups(config)
+    return ((old, new) for (_, old), (_, new) in zip(before, today, strict=True))
