@@ -18,7 +18,7 @@ from regspec.keras.configs.kinds import CLASSES, kind_of
 from regspec.keras.configs.libraries import library_of
 from regspec.keras.configs.notes import Notes
 from regspec.keras.configs.precision import note_of, policy_of
-from regspec.keras.configs.values import UnportedError, is_foreign, spec_form
+from regspec.keras.configs.values import UnfitError, UnportedError, is_foreign, spec_form
 from regspec.keras.older import theano
 from regspec.language.fields import OF_SLOTS, Frozen, as_written, in_order
 from regspec.layers.cells import CELLS
@@ -177,7 +177,7 @@ def _fields_of(
         try:
             converted = _value(field, value, config, dialect, notes)
         except UnportedError as reason:
-            if field.endswith("_initializer") and dialect.has_arrays:
+            if field.endswith("_initializer") and dialect.has_arrays and not isinstance(reason, UnfitError):
                 notes.add(f"{reason} is not ported, which the numbers in the file make up for")
             else:
                 unported += (reason, *reason.others)
