@@ -189,6 +189,7 @@ LAYERS: list[tuple[str, str | None]] = [
     ('Dense: {units: "${parameters.width}"}', "write $width, without braces"),
     ('Dense: {units: 3, kernel_regularizer: {l2: "${width}"}}', "write $width, without braces"),
     ('Dense: {units: "${}"}', "write $name, without braces"),
+    ('Dense: {units: "${width * 2}"}', "write $width, without braces"),
     ("Dense: {units: $widht}", "did you mean 'width'?"),
     ("Dense: {units: $index}", "there is $width; a literal dollar is written '$$'"),
     ("Dense: {units: 3, name: dense_$index}", "there is $width; a literal dollar is written '$$'"),

@@ -182,6 +182,17 @@ CASES = {
         {"a.weight": [1, 2], "a.bias": [1, 2], "s.weight": [2], "s.bias": [2]},
         {"a.units": 3, "s.units": 3},
     ),
+    "constants that differ in the second and third call of a layer": Case(
+        "[Dense: {name: a, units: 4, activation: sigmoid}, "
+        "Dense: {name: b, units: 4, activation: sigmoid, inputs: x}, "
+        "Dense: {name: c, units: 4, activation: sigmoid, inputs: x}, Dense: {name: s, units: 2}, "
+        "call: {layer: s, name: s2, inputs: a}, call: {layer: s, name: s3, inputs: b}, "
+        "Dense: {name: p, units: 2, inputs: s}, Concatenate: {inputs: [p, s2, s3]}, Dense: 2]",
+        # the first call's output counts by its unit 0, to which unit 1 does not go
+        {**{f"{name}.weight": [1] for name in "abc"}, "s.weight": (0, 1), "p.weight": (slice(None), 1)},
+        {},
+        stays="other constants in several calls of s",
+    ),
     "one normalization over them all keeps them": Case(
         "[Dense: {name: a, units: 5}, LayerNormalization: {name: n}, Dense: 2]", {"a.weight": [1], "a.bias": [1]}, {},
         stays="n: they are normalized together",
@@ -333,6 +344,49 @@ def test_a_block_in_a_block_hands_its_parameters_on() -> None:
     assert "- pair: {first_inner_2: 5, second_inner: 5}" in text
 
 
+def test_fields_that_name_one_parameter_go_on_to_name_it() -> None:
+    """Where all of them change alike; otherwise each gets a parameter of its own."""
+    text = """
+        regspec: 1
+        inputs: {x: {shape: [4]}}
+        blocks:
+          pair:
+            parameters: {width: 5}
+            layers:
+              - Dense: {name: up, units: $width, activation: tanh}
+              - Dense: {name: down, units: $width, activation: tanh}
+        layers: [pair: {repeat: 2}, pair: {width: 6}, Dense: 2]
+    """
+    alike = {"pair.0.up": 2, "pair.0.down": 2, "pair.1.up": 1, "pair.1.down": 1}
+    shrunk = without(alike, text)
+    assert "parameters: {width: 5}" in shrunk.text
+    assert "pair: {name: pair, repeat: {width: [3, 4]}}" in shrunk.text
+    assert shrunk.text.count("units: $width") == 2
+    assert (
+        "repeat: {up_units: [4, 5], down_units: [3, 4]}"
+        in without({**alike, "pair.0.up": 1, "pair.1.up": 0}, text).text
+    )
+
+
+def test_what_was_computed_is_said_for_each_use() -> None:
+    """An entry before the one that is repeated by a list gets its parameters too."""
+    text = """
+        regspec: 1
+        parameters: {w: 6}
+        inputs: {x: {shape: [4]}}
+        blocks:
+          pair:
+            parameters: {v: 3}
+            layers:
+              - Dense: {name: up, units: $v * 2, activation: tanh}
+              - Dense: {name: down, units: $v, activation: tanh}
+        layers: [pair: {v: $w / 2}, pair: {name: more, repeat: 2}, Dense: 2]
+    """
+    shrunk = without({"pair.up": 3, "pair.down": 1, "more.0.up": 2, "more.1.down": 1}, text)
+    assert "pair: {name: pair, up_units: 3, down_units: 2}" in shrunk.text
+    assert "pair: {name: more, repeat: {up_units: [4, 6], down_units: [3, 2]}}" in shrunk.text
+
+
 def test_a_field_that_is_no_parameter_yet_becomes_one() -> None:
     plain = BLOCKS.replace("units: $inner", "units: 5").replace(", inner: 7", "").replace("parameters: {inner: 5}", "")
     text = without({"few.0.up": 2}, plain).text
@@ -397,6 +451,23 @@ def test_penalties_are_those_of_what_is_left() -> None:
     smaller.load_state_dict(shrunk.weights)
 
 
+def test_a_penalty_of_an_output_hears_what_units_gave() -> None:
+    """The constant of a unit is added by a bias, and not by the normalization behind the penalty."""
+    layers = yaml.safe_load(
+        "[Dense: {name: a, units: 5, activation: exp},"
+        "Dense: {name: b, units: 3, use_bias: false, activity_regularizer: {l2: 0.1}}, BatchNormalization]"
+    )
+    model = regspec.build({"inputs": {"x": {"shape": [4]}}, "layers": layers}, seed=0).eval()
+    with torch.no_grad():
+        model.a.weight[2] = 0
+    shrunk = regspec.shrink(model)
+    smaller, x = shrunk.build(), torch.randn(6, 4)
+    model(x), smaller(x)
+    assert shrunk.spec.layers[1].layer.units == 3
+    assert smaller.a.out_features == 4
+    torch.testing.assert_close(smaller.regularization_terms(), model.regularization_terms())
+
+
 def test_the_share_that_is_kept_is_of_the_largest_norms() -> None:
     model = regspec.build({"inputs": {"x": {"shape": [4]}}, "layers": [{"Dense": 5}, {"Dense": 2}]}, seed=0)
     with torch.no_grad():
@@ -458,6 +529,53 @@ def test_what_is_refused() -> None:
         regspec.shrink(model, keep=1.5)
     with pytest.raises(regspec.RegspecError, match=r"the model has no 'dense\.weight'"):
         regspec.shrink(model, {"inputs": {"x": {"shape": [4]}}, "layers": [{"Dense": 5}]})
+    wider = regspec.load("examples/mlp.yaml", parameters={"width": 7})
+    with pytest.raises(
+        regspec.RegspecError, match=r"'hidden1\.weight' is float32 \(32, 13\), and in its spec float32 \(7, "
+    ):
+        regspec.shrink(model, wider)
+    with pytest.raises(regspec.RegspecError, match=r"'scaled\.weight' is float64 \(13,\), and in its spec float32"):
+        regspec.shrink(regspec.build("examples/mlp.yaml").double())
+    with pytest.raises(regspec.RegspecError, match="the model can't be run"):
+        regspec.shrink(model, inputs=[])
+    with pytest.raises(regspec.RegspecError, match="no example"):
+        regspec.shrink(model, inputs=[torch.zeros(0, 13)])
+    with pytest.raises(regspec.RegspecError, match="give keep too"):
+        regspec.shrink(model, losses=[torch.tensor(1.0)])
+    with pytest.raises(regspec.RegspecError, match="losses gives none"):
+        regspec.shrink(model, keep=0.5, losses=[])
+
+
+def test_a_model_stays_as_it_is() -> None:
+    """Its modes, the states of its layers, and its penalties, which are those of its last forward."""
+    layers = [
+        {"LSTM": {"units": 4, "stateful": True}},
+        {"Dropout": 0.5},
+        {"Dense": {"units": 2, "activity_regularizer": "l2"}},
+    ]
+    model = regspec.build({"inputs": {"x": {"shape": [7, 3]}}, "layers": layers}, seed=0)
+    model.dropout.eval()
+    x = torch.randn(5, 7, 3)
+    model(x)
+    wanted, penalty = model(x), model.regularization_loss()
+    regspec.reset_states(model)
+    model(x)
+    assert regspec.shrink(model).report.difference == 0.0
+    torch.testing.assert_close(model(x), wanted, rtol=0, atol=0)
+    regspec.shrink(model)
+    assert torch.equal(model.regularization_loss(), penalty)
+    assert [part.training for part in (model, model.lstm, model.dropout)] == [True, True, False]
+
+
+def test_outputs_that_are_no_numbers_are_the_same() -> None:
+    model = regspec.build({"inputs": {"x": {"shape": [4]}}, "layers": [{"Dense": 5}, {"Dense": 3}]}, seed=0)
+    with torch.no_grad():
+        model.dense.weight[1], model.dense.bias[1] = 0, 0
+        model.dense_1.bias[:2] = torch.tensor([torch.nan, torch.inf])
+    shrunk = regspec.shrink(model)
+    assert shrunk.report.difference is not None
+    assert shrunk.report.difference < 1e-6
+    assert shrunk.report.units == (8, 7)
 
 
 def test_a_model_that_does_not_know_its_spec_is_told() -> None:
@@ -478,12 +596,17 @@ def test_half_precision() -> None:
     assert torch.equal(shrunk.weights["few.1.up.weight"], model.get_parameter("few.1.up.weight")[2:])
 
 
-def test_the_command(tmp_path: Path) -> None:
+def with_idle_units(folder: Path) -> tuple[str, ...]:
+    """What commands take for an example of which 8 units are constant."""
     model = regspec.build("examples/mlp.yaml", seed=0)
     with torch.no_grad():
         model.hidden1.weight[:8] = 0
-    save_file(model.state_dict(), tmp_path / "all.safetensors")
-    given = ("shrink", "examples/mlp.yaml", "--weights", str(tmp_path / "all.safetensors"))
+    save_file(model.state_dict(), folder / "all.safetensors")
+    return ("examples/mlp.yaml", "--weights", str(folder / "all.safetensors"))
+
+
+def test_the_command(tmp_path: Path) -> None:
+    given = ("shrink", *with_idle_units(tmp_path))
     told = command(*given, "-o", str(tmp_path / "small"))
     assert "hidden1: units 32 → 24" in told.stdout
     small = regspec.load(tmp_path / "small/spec.yaml")
@@ -491,6 +614,9 @@ def test_the_command(tmp_path: Path) -> None:
     again = command("shrink", str(tmp_path / "small"), "-o", str(tmp_path / "again"), "--format", "json")
     assert json.loads(again.stdout)["units"] == [59, 59]
     assert command(*given, "-o", str(tmp_path / "small"), "--keep", "0.2").code == 1  # other files are there
+    by = command(*given, "-o", str(tmp_path / "x"), "--by", "loss")
+    assert by.code == 2
+    assert "which is not given" in by.stderr
     assert "say --weights" in command("shrink", "examples/mlp.yaml", "-o", str(tmp_path / "x")).stderr
 
 
@@ -507,16 +633,15 @@ def test_groups_are_shown() -> None:
 
 
 def test_costs_are_told(tmp_path: Path) -> None:
-    model = regspec.build("examples/mlp.yaml", seed=0)
-    with torch.no_grad():
-        model.hidden1.weight[:8] = 0
-    save_file(model.state_dict(), tmp_path / "all.safetensors")
-    given = ("sparsity", "examples/mlp.yaml", "--weights", str(tmp_path / "all.safetensors"))
+    model = regspec.build("examples/mlp.yaml")
+    given = ("sparsity", *with_idle_units(tmp_path))
     told = json.loads(command(*given, "--format", "json", "--batch", "3").stdout)
     assert told["before"]["multiply_adds"] == 13 * 32 + 32 * 32 + 32 * 3
     assert told["after"]["multiply_adds"] == 13 * 24 + 24 * 32 + 32 * 3
     assert told["before"]["zeros"] - told["after"]["zeros"] == 8 * 13 + 8
     assert (told["before"]["units"], told["after"]["units"]) == (67, 59)
+    shrunk = json.loads(command("shrink", *given[1:], "-o", str(tmp_path / "x"), "--format", "json").stdout)
+    assert shrunk["weights"] == [told["before"]["weights"], told["after"]["weights"]]
     assert told["before"]["weights"] == sum(parameter.numel() for parameter in model.parameters())
     assert told["after"]["bytes"] < told["before"]["bytes"]
     assert "ms a batch of 3" in command(*given, "--batch", "3").stdout

@@ -63,15 +63,16 @@ def shrink(
     penalties, its source and its weights: regspec train goes on with --weights. With --keep the least important units
     go too, and of a run it is said how well it does before and after.
     """
+    if by == "loss" and keep is None:
+        raise typer.BadParameter("it weighs units for --keep, which is not given", param_hint="--by")
     model, spec, run = loaded(source, weights, "shrink")
     from regspec.modules.shrinking.shrinking import shrink as shrunk_of
     from regspec.targets.source import source as source_of
     from regspec.training.runs.folder import as_safetensors
 
-    is_by_loss = by == "loss" and keep is not None
-    if is_by_loss and run is None:
+    if by == "loss" and run is None:
         raise RegspecError(Problem("has no data to weigh units by", "--by norm does without", str(source)))
-    losses = islice(run.losses(), BATCHES) if is_by_loss and run is not None else None
+    losses = islice(run.losses(), BATCHES) if by == "loss" and run is not None else None
     shrunk = shrunk_of(model, spec, keep=keep, losses=losses)
     contents: dict[str, str | bytes] = {
         "spec.yaml": shrunk.text,

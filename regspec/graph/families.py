@@ -70,7 +70,7 @@ def _roles(units: Units) -> dict[WeightAxis, tuple[str, int]]:
     """For each axis of a weight what the weight is to the units along it, and how many numbers it has at each index."""
     found: dict[WeightAxis, tuple[str, int]] = {}
     for call in units.calls:
-        factors = {each for tie in (call.ties.ties if call.ties is not None else ()) for each in tie.factors}
+        factors = {each for tie in call.ties.ties for each in tie.factors}
         for weight in call.node.resolved.weights:
             letters = [letter[0] for letter in weight.pattern.keras]
             is_kernel = "i" in letters and "o" in letters and weight.name not in factors

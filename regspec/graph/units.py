@@ -38,15 +38,14 @@ class Call:
     name: str  # of this call
     index: int  # which of the calls it is that have this name, as a block is called again
     node: LayerNode
-    ties: Ties | None
+    ties: Ties  # none where it is not known what its units are
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     has_mask: bool
 
     def tensor(self, place: Place) -> Tensor:
         """The input or output in which units lie."""
-        assert isinstance(place.of, int)
-        return self.inputs[place.of] if place.of >= 0 else self.outputs[~place.of]
+        return (self.inputs if place.is_input else self.outputs)[place.number]
 
     def has(self, place: Place) -> bool:
         """Whether a place is in a tensor, or in a weight that the layer has."""
@@ -118,7 +117,7 @@ class Units:
         """Takes up a call of a layer."""
         self.calls.append(call)
         kind = call.node.kind
-        ties = call.ties.ties if call.ties is not None else ()
+        ties = call.ties.ties
         for tie in ties:
             own = self.new(tie.size)
             places = [place for place in tie.places if call.has(place)]
@@ -141,7 +140,7 @@ class Units:
         if isinstance(place.of, str):
             key = (call.path, place.of, place.axis)
             shape = next(each.shape for each in call.node.resolved.weights if each.name == place.of) or ()
-            count = (call.ties.grouped if call.ties else {}).get(place.of, 1)
+            count = call.ties.grouped.get(place.of, 1)
             is_shared = count > 1 and shape[place.axis] * count == tie.size  # of a kernel of groups
             if key not in self.weights:
                 self.weights[key] = self.new(tie.size if is_shared else shape[place.axis])
@@ -228,7 +227,7 @@ def _walk(
             name = f"{within}{node.name}"
             index = counts.get(name, 0)
             counts[name] = index + 1
-            units.add(Call(path, name, index, node, ties, taken, given, bool(masks)))
+            units.add(Call(path, name, index, node, ties or Ties(), taken, given, bool(masks)))
             if any(term.is_activity for term in resolved.terms):
                 loose.extend(given)
         known.update(zip(node.outputs, given, strict=True))

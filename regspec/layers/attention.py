@@ -226,9 +226,8 @@ class Projected(KernelSlot, BiasSlot, Attending):
             ties.append(Tie(shape[2], made, self.output_field))
         return Ties((*ties, *self.head_ties(weights)))
 
-    output_field: ClassVar[
-        FieldPath
-    ] = ()  # what says how many units its output has, if that need not be as many as before
+    # what says how many units its output has, if that need not be as many as before
+    output_field: ClassVar[FieldPath] = ()
 
     def head_ties(self, names: Collection[str]) -> tuple[Tie, ...]:
         """The ties of what lies between the projections."""

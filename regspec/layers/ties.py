@@ -33,6 +33,12 @@ class Place:
     inner: int = 1
 
     @property
+    def number(self) -> int:
+        """Of the inputs or of the outputs, which one it is in."""
+        assert isinstance(self.of, int)
+        return self.of if self.of >= 0 else ~self.of
+
+    @property
     def is_input(self) -> bool:
         return isinstance(self.of, int) and self.of >= 0
 
@@ -73,17 +79,12 @@ class Fold:
 class Ties:
     """The ties of a layer on its inputs."""
 
-    ties: tuple[Tie, ...]
+    ties: tuple[Tie, ...] = ()
     folds: tuple[Fold, ...] = ()
     grouped: Mapping[str, int] = field(default_factory=dict)  # kernels of groups, and how many groups they have
     groups: FieldPath = ()  # the field that says how many
     shift: str = ""  # a weight that is subtracted from the units, and so can take what is added to them before
     why_not: str = ""  # why a constant input can't be added to a bias
-
-
-def known(x: Symbol, axis: int) -> int | None:
-    """The size of an axis that may have units."""
-    return x.logical[axis]
 
 
 def alike(xs: Sequence[Symbol], stays: Mapping[int, str] | None = None, *, absorbs: bool = False) -> tuple[Tie, ...]:

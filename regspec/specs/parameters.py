@@ -427,7 +427,7 @@ def _lookup(
 ) -> Any:
     """The value of a parameter, by what stands behind the dollar."""
     if name.startswith("{"):
-        written, *_ = re.findall(r"\w+$", name[1:-1].strip()) or ["name"]
+        *_, written = ["name", *re.findall(r"[^\W\d]\w*", name)]
         what = f"'${name}' is no reference to a parameter"
         problems.append(origin.problem(what, f"write ${written}, without braces", part=part))
         return UNKNOWN

@@ -45,7 +45,7 @@ class Layer:
 
     @property
     def ties(self) -> tuple[Tie, ...]:
-        return self.call.ties.ties if self.call.ties is not None else ()
+        return self.call.ties.ties
 
     def outputs(self, xs: list[Tensor]) -> list[Any]:
         """Outputs by Keras's axes."""
@@ -74,7 +74,7 @@ class Layer:
         for place in tie.places:
             if place.of in names and isinstance(place.of, str) and self.call.has(place):
                 held = self.held[place.of]
-                groups = self.call.ties.grouped.get(place.of, 1) if self.call.ties else 1
+                groups = self.call.ties.grouped.get(place.of, 1)
                 array = dense(held.array(state), groups).copy()
                 own = place.start + np.flatnonzero(indices(place, tie.size) == unit)
                 at = np.moveaxis(array, place.axis, 0)

@@ -84,20 +84,14 @@ def grouped(whole: Array, groups: int) -> Array:
     """`dense` undone, for so many groups."""
     if groups == 1:
         return whole
-    *space, inputs, outputs = whole.shape
+    inputs, outputs = whole.shape[-2:]
     depth, width = inputs // groups, outputs // groups
     parts = [
         whole[..., group * depth : (group + 1) * depth, group * width : (group + 1) * width] for group in range(groups)
     ]
-    assert parts[0].ndim == len(space) + 2
     return np.concatenate(parts, -1)
 
 
 def groups_in(units: Units) -> dict[Key, int]:
     """How many groups the kernels have that have several."""
-    return {
-        (call.path, name): count
-        for call in units.calls
-        if call.ties is not None
-        for name, count in call.ties.grouped.items()
-    }
+    return {(call.path, name): count for call in units.calls for name, count in call.ties.grouped.items()}

@@ -43,7 +43,7 @@ def ids_at(units: Units, call: Call, place: Place, tie: Tie) -> Ids:
 
 def fold_of(call: Call, kernel: str) -> Fold | None:
     """Where constants that a kernel takes can be added; None where they can't."""
-    found = next((each for each in (call.ties.folds if call.ties else ()) if each.kernel == kernel), None)
+    found = next((each for each in call.ties.folds if each.kernel == kernel), None)
     return found if found is not None and (found.bias in call.weights or found.field is not None) else None
 
 
@@ -72,7 +72,7 @@ def all_groups(units: Units) -> set[int]:
 def _needed(live: Live, call: Call) -> Iterator[tuple[list[int], str]]:
     """Groups that a call needs, and why, where they are constant all the same."""
     units = live.units
-    for number, tie in enumerate(call.ties.ties if call.ties is not None else ()):
+    for number, tie in enumerate(call.ties.ties):
         links = [link for link in live.links[call] if number in {source for source, _ in link.sources}]
         if not links:
             if not any(place.is_output for place in tie.places):
@@ -97,7 +97,6 @@ def _needed(live: Live, call: Call) -> Iterator[tuple[list[int], str]]:
 
 
 def _why_not(call: Call) -> str:
-    assert call.ties is not None
     return call.ties.why_not or "it is not added up alike everywhere"
 
 
@@ -110,7 +109,7 @@ def _check_shared(live: Live, needed: set[int], choice: Choice) -> None:
     """Keeps units that are different constants in the calls of one layer, whose bias can take one of them only."""
     first: dict[tuple[str, int], tuple[Numbers, Flags]] = {}
     for call in live.units.calls:
-        for number, tie in enumerate(call.ties.ties if call.ties is not None and call.ties.folds else ()):
+        for number, tie in enumerate(call.ties.ties if call.ties.folds else ()):
             for place in tie.places:
                 if place.of != 0 or not any(
                     number == source for link in live.links[call] for source, _ in link.sources
@@ -119,7 +118,8 @@ def _check_shared(live: Live, needed: set[int], choice: Choice) -> None:
                 known, part = live.at(call, place, tie)
                 taken = live.taken(call, number)[indices(place, tie.size)]
                 value = np.where(taken, known.value[part], 0.0)
-                before, counted = first.setdefault((call.path, number), (value, taken))
+                before, counted = first.get((call.path, number), (value, taken))
+                first[call.path, number] = np.where(counted, before, value), counted | taken
                 differs = counted & taken & (before != value)
                 roots = live.units.roots(ids_at(live.units, call, place, tie)[differs]).tolist()
                 needed.update(roots)
@@ -135,8 +135,6 @@ def balance(choice: Choice, weight: Mapping[int, float]) -> None:
     while len(choice.gone) != before:
         before = len(choice.gone)
         for call in choice.units.calls:
-            if call.ties is None:
-                continue
             ties = [tie for tie in call.ties.ties if any(call.has(place) for place in tie.places)]
             roots = [choice.units.roots(choice.units_at(call, tie)) for tie in ties]
             for tie, own in zip(ties, roots, strict=True):
@@ -180,7 +178,6 @@ def _keep(choice: Choice, roots: Ids, most: int, weight: Mapping[int, float]) ->
 
 def dropped_parts(choice: Choice, call: Call) -> Flags:
     """Which of a layer's groups go whole."""
-    assert call.ties is not None
     axes = [choice.units_at(call, tie).reshape(tie.parts, -1) for tie in call.ties.ties if tie.parts > 1]
     gone = [choice.is_gone(axis.reshape(-1)).reshape(axis.shape).all(1) for axis in axes]
     found: Flags = np.logical_and.reduce(gone)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
-from regspec.graph.units import Call
+from regspec.graph.units import Call, Units
 from regspec.layers.ties import Tie
 from regspec.modules.shrinking.arrays import Array, Key
 from regspec.modules.shrinking.choosing import Choice, balance
@@ -20,11 +20,11 @@ def kept_share(live: Live, choice: Choice, share: float, norms: Mapping[int, flo
     Units that are coupled, as by a residual sum, are ranked together; those that go anyway count as gone.
     """
     gone = set(choice.gone)
-    for family in _families(live, choice):
-        free = [root for root in family if live.units.why_kept(root) is None]
-        most = max(1, math.ceil(share * len(family)))
+    for rivals in _rivals(live, choice):
+        free = [root for root in rivals if live.units.why_kept(root) is None]
+        most = max(1, math.ceil(share * len(rivals)))
         ranked = sorted(free, key=lambda root: (root in choice.gone, -norms.get(root, 0.0)))
-        gone.update(ranked[max(0, most - (len(family) - len(free))) :])
+        gone.update(ranked[max(0, most - (len(rivals) - len(free))) :])
     found = Choice(live.units, gone, dict(choice.stays))
     balance(found, {root: norms.get(root, 0.0) for root in gone})
     return found
@@ -32,10 +32,8 @@ def kept_share(live: Live, choice: Choice, share: float, norms: Mapping[int, flo
 
 def norms_of(live: Live) -> dict[int, float]:
     """For each group the norm of the slices that make it, each in units of the root mean square of its weight's."""
-    found: dict[int, float] = {}
-    for root, squares, _ in _slices(live, lambda key: np.square(live.arrays[key].astype(np.float64)), by_mean=True):
-        found[root] = found.get(root, 0.0) + squares
-    return {root: math.sqrt(square) for root, square in found.items()}
+    squares = {key: np.square(array.astype(np.float64)) for key, array in live.arrays.items()}
+    return {root: math.sqrt(square) for root, square in _sums(live, squares, by_mean=True).items()}
 
 
 def changes_of(live: Live, gradients: Iterable[Mapping[Key, Array]]) -> dict[int, float]:
@@ -46,56 +44,51 @@ def changes_of(live: Live, gradients: Iterable[Mapping[Key, Array]]) -> dict[int
     found: dict[int, float] = {}
     for own in gradients:
         weighed = {key: live.arrays[key].astype(np.float64) * each.astype(np.float64) for key, each in own.items()}
-        changes: dict[int, float] = {}
-        for root, total, _ in _slices(live, lambda key: weighed.get(key, np.zeros(1)), by_mean=False):  # noqa: B023
-            changes[root] = changes.get(root, 0.0) + total
-        for root, change in changes.items():
+        for root, change in _sums(live, weighed, by_mean=False).items():
             found[root] = found.get(root, 0.0) + change**2
     return {root: math.sqrt(square) for root, square in found.items()}
 
 
-def _slices(live: Live, values: Callable[[Key], Numbers], *, by_mean: bool) -> Iterator[tuple[int, float, Key]]:
-    """For each slice that makes a group, the sum of values in it; maybe in units of the mean over all slices."""
+def _sums(live: Live, values: Mapping[Key, Numbers], *, by_mean: bool) -> dict[int, float]:
+    """For each group the sum of values of weights in the slices that make it; maybe in units of the mean of a weight's.
+
+    Weights without values add nothing.
+    """
+    found: dict[int, float] = {}
     for (path, name, axis), ids in live.units.weights.items():
-        array = live.arrays.get((path, name))
-        if array is None or not _makes(live, path, name, axis):
+        own = values.get((path, name))
+        if own is None or not _makes(live, path, name, axis):
             continue
-        rest = tuple(other for other in range(array.ndim) if other != axis)
-        sums = np.broadcast_to(values((path, name)), array.shape).sum(rest)
+        sums = own.sum(tuple(other for other in range(own.ndim) if other != axis))
         mean = (sums.mean() or 1.0) if by_mean else 1.0
-        for root, total in zip(live.units.roots(ids).tolist(), sums.tolist(), strict=True):
-            yield root, total / mean, (path, name)
+        for root, total in zip(live.units.roots(ids).tolist(), (sums / mean).tolist(), strict=True):
+            found[root] = found.get(root, 0.0) + total
+    return found
 
 
 def _makes(live: Live, path: str, name: str, axis: int) -> bool:
     """Whether the units along an axis of a weight are what it makes: the outputs of a kernel, the scale of a norm."""
     call = next(call for call in live.units.calls if call.path == path)
     letters = next(weight.pattern.keras for weight in call.node.resolved.weights if weight.name == name)
-    factors = {each for tie in (call.ties.ties if call.ties else ()) for each in tie.factors}
+    factors = {each for tie in call.ties.ties for each in tie.factors}
     return name in factors or (letters[axis][0] == "o" and len(letters) > 1)
 
 
-def _families(live: Live, choice: Choice) -> Iterator[list[int]]:
+def _rivals(live: Live, choice: Choice) -> Iterator[list[int]]:
     """The groups that are made along the same axes, where each has a field for how many there are."""
-    axes = [choice.units.roots(choice.units_at(call, tie)).tolist() for call, tie in _made(live)]
-    parents: dict[int, int] = {}
-
-    def root(unit: int) -> int:
-        while parents.setdefault(unit, unit) != unit:
-            unit = parents[unit]
-        return unit
-
+    axes = [choice.units.roots(choice.units_at(call, tie)) for call, tie in _made(live)]
+    together = Units()
+    together.new(1 + max((int(axis.max()) for axis in axes), default=-1))
     for axis in axes:
-        for unit in axis[1:]:
-            parents[root(unit)] = root(axis[0])
-    families: dict[int, list[int]] = {}
-    for unit in dict.fromkeys(unit for axis in axes for unit in axis):
-        families.setdefault(root(unit), []).append(unit)
-    yield from families.values()
+        together.join(np.full_like(axis, axis[0]), axis)
+    found: dict[int, list[int]] = {}
+    for root in dict.fromkeys(each for axis in axes for each in axis.tolist()):
+        found.setdefault(together.root(root), []).append(root)
+    yield from found.values()
 
 
 def _made(live: Live) -> Iterator[tuple[Call, Tie]]:
     for call in live.units.calls:
-        for tie in call.ties.ties if call.ties is not None else ():
+        for tie in call.ties.ties:
             if tie.field and any(call.has(place) for place in tie.places):
                 yield call, tie

@@ -92,7 +92,7 @@ class Live:
     # -- links ---------------------------------------------------------------------------------------------------------
 
     def _links_of(self, call: Call) -> Iterator[Link]:
-        ties = call.ties.ties if call.ties is not None else ()
+        ties = call.ties.ties
         for weight in call.node.resolved.weights:
             array = self.arrays[call.path, weight.name] if weight.shape is not None else None
             if array is None:
@@ -112,7 +112,7 @@ class Live:
         """Where a link's weight is not zero, and the units along some of its axes are among those of the masks."""
         found = link.nonzero
         for number, place in along:
-            tie = call.ties.ties[number]  # type: ignore[union-attr]  # it has links
+            tie = call.ties.ties[number]
             spread = masks[number][indices(place, tie.size)]
             found = found & spread.reshape([-1 if axis == place.axis else 1 for axis in range(found.ndim)])
         return found
@@ -125,14 +125,14 @@ class Live:
 
     def _reached(self, call: Call, place: Place, number: int, found: Flags) -> Flags:
         """The units along an axis of a weight in whose slices anything is found."""
-        tie = call.ties.ties[number]  # type: ignore[union-attr]
+        tie = call.ties.ties[number]
         rest = tuple(axis for axis in range(found.ndim) if axis != place.axis)
         return any_of(np.any(found, rest), place, tie)
 
     def taken(self, call: Call, number: int) -> Flags:
         """The units of a tie that the layer makes others of which count, themselves not among them."""
-        found = np.zeros(call.ties.ties[number].size, bool)  # type: ignore[union-attr]
-        live = {other: self.live[call, other] for other, _ in enumerate(call.ties.ties)}  # type: ignore[union-attr]
+        found = np.zeros(call.ties.ties[number].size, bool)
+        live = {other: self.live[call, other] for other, _ in enumerate(call.ties.ties)}
         for link in self.links[call]:
             wanted = self._masked(call, link, live, link.targets)
             for source, place in link.sources:
@@ -146,14 +146,12 @@ class Live:
                         others = [-1 if axis == at.axis else 1 for axis in range(wanted.ndim)]
                         wanted = wanted & (own.reshape(shape) != indices(at, len(found)).reshape(others))
                 found |= self._reached(call, place, number, wanted)
-        return found & ~self._cut(call, call.ties.ties[number])  # type: ignore[union-attr]
+        return found & ~self._cut(call, call.ties.ties[number])
 
     # -- forward -------------------------------------------------------------------------------------------------------
 
     def _forward(self, call: Call) -> None:
         """What is constant of the outputs of a call."""
-        if call.ties is None:
-            return
         ties, links = call.ties.ties, self.links[call]
         varies = {number: np.zeros(tie.size, bool) for number, tie in enumerate(ties)}  # hangs on what is not constant
         counts = {number: np.zeros(tie.size, bool) for number, tie in enumerate(ties)}  # may be other than zero
@@ -242,10 +240,11 @@ class Live:
             zeros = self.zero_passed(call, tie)
             known.constant[part] = zeros[indices(place, tie.size)]
             return
-        output = np.moveaxis(self.values[call][~place.of], place.axis, 0)  # type: ignore[operator]  # it is an output
+        output = np.moveaxis(self.values[call][place.number], place.axis, 0)
         flat = output.reshape(len(output), -1)[part].astype(np.float64)
         least, most = flat.min(1), flat.max(1)
-        is_even = most - least <= EVEN * np.maximum(np.abs(least), np.abs(most))
+        with np.errstate(invalid="ignore"):  # infinite less infinite is no number, and so not even
+            is_even = most - least <= EVEN * np.maximum(np.abs(least), np.abs(most))
         constant = constant & is_even & (~np.bool_(is_zero_only) | (flat[:, 0] == 0))
         known.constant[part] = constant
         known.value[part] = np.where(constant, (least + most) / 2, 0.0)
@@ -263,10 +262,6 @@ class Live:
 
     def _backward(self, call: Call) -> None:
         """Which inputs of a call count."""
-        if call.ties is None:
-            for x in call.inputs:
-                self._all_live(x)
-            return
         ties, links = call.ties.ties, self.links[call]
         live = {number: np.zeros(tie.size, bool) for number, tie in enumerate(ties)}
         sources = {number for link in links for number, _ in link.sources}

@@ -31,7 +31,7 @@ class ShrinkReport:
 
     Attributes:
         changes: for each field that says how many units there are, what it said and says.
-        weights: how many numbers the weights held, and hold.
+        weights: how many numbers the parameters held, and hold.
         folded: how many layers have constants of units that went in their biases now.
         stays: why units stay that are constant, or may not go, each with how many they are.
         difference: the largest difference of an output on random inputs; None where more went than can be done without.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,13 +16,14 @@ from regspec.graph.units import Call, Units, units_of
 from regspec.modules.building import build, graph_behind
 from regspec.modules.features import features, place_of
 from regspec.modules.inputs import forms_of, inputs_of
-from regspec.modules.shrinking.arrays import Array, Key, as_numpy, dense, groups_in, held_in
+from regspec.modules.shrinking.arrays import Array, Held, Key, as_numpy, dense, groups_in, held_in
 from regspec.modules.shrinking.choosing import Choice, unchanged
 from regspec.modules.shrinking.keeping import changes_of, kept_share, norms_of
 from regspec.modules.shrinking.live import Live
 from regspec.modules.shrinking.report import ShrinkReport, changes_in, reasons
 from regspec.modules.shrinking.slicing import Sliced, sliced
 from regspec.modules.shrinking.writing import resized
+from regspec.runtime import reset_states
 from regspec.specs.model import ModelSpec
 from regspec.targets.torch.program import program_of
 from regspec.text.problems import Problem, RegspecError
@@ -97,6 +99,10 @@ def shrink(
     """
     if keep is not None and not 0 < keep <= 1:
         raise RegspecError(Problem(f"keep is a share above 0 and up to 1, and not {keep}"))
+    if losses is not None and keep is None:
+        raise RegspecError(Problem("losses weigh units, of which keep says what share is left", "give keep too"))
+    if any(x.numel() == 0 for x in inputs or ()):
+        raise RegspecError(Problem("inputs have no example, and the model is run on one at least"))
     own = _spec_of(model) if spec is None else load(spec)
     xs = _probe(model, own) if inputs is None else [*inputs]
     live = looked_at(model, own, xs)
@@ -111,8 +117,7 @@ def looked_at(model: nn.Module, spec: ModelSpec, xs: list[Tensor] | None = None)
     """What is known of the units of a model, by its weights and one forward. Raises `RegspecError`."""
     graph = graph_of(spec)
     state, held = model.state_dict(), held_in(program_of(graph))
-    if missing := [name for each in held.values() for name in each.names if name not in state]:
-        raise RegspecError(Problem(f"the model has no '{missing[0]}', which its spec has", "give the spec it is of"))
+    _check_fits(state, build(spec, seed=0, device="meta").state_dict(), held)
     units = units_of(graph)
     groups = groups_in(units)
     arrays = {
@@ -127,19 +132,40 @@ def made_without(model: nn.Module, spec: ModelSpec, live: Live, choice: Choice) 
     smaller = resized(spec, left.fields)
     state = model.state_dict()
     weights = _state(smaller, left, state)
-    return Shrunk(smaller, weights, _report(live, left, reasons(live, choice), state, weights))
+    buffers = {name for name, _ in model.named_buffers()}
+    counts = [sum(each.numel() for name, each in some.items() if name not in buffers) for some in (state, weights)]
+    return Shrunk(smaller, weights, _report(live, left, reasons(live, choice), (counts[0], counts[1])))
+
+
+def _check_fits(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], held: Mapping[Key, Held]) -> None:
+    """Raises `RegspecError` where a model's weights are not of the names, shapes and types that its spec has."""
+    for name in (name for each in held.values() for name in each.names):
+        if name not in state:
+            raise RegspecError(Problem(f"the model has no '{name}', which its spec has", "give the spec it is of"))
+        found, own = (
+            f"{each[name].dtype} {tuple(each[name].shape)}".removeprefix("torch.") for each in (state, wanted)
+        )
+        if found != own:
+            hint = "give the spec it is of; of a model in another type, one that says it as its dtype"
+            raise RegspecError(Problem(f"the model's '{name}' is {found}, and in its spec {own}", hint))
 
 
 def _gradients(model: nn.Module, spec: ModelSpec, losses: Iterable[Tensor]) -> Iterator[dict[Key, Array]]:
-    """The gradients of a model's weights by each loss, as Keras has their axes."""
+    """The gradients of a model's weights by each loss, as Keras has their axes. Raises `RegspecError` without any."""
     graph = graph_of(spec)
     groups, held = groups_in(units_of(graph)), held_in(program_of(graph))
     parameters = {name: each for name, each in model.named_parameters() if each.requires_grad}
+    is_empty = True
     for loss in losses:
+        is_empty = False
         made = torch.autograd.grad(loss, [*parameters.values()], allow_unused=True)
         known = {name: each for name, each in zip(parameters, made, strict=True) if each is not None}
         found = {key: each for key, each in held.items() if all(name in known for name in each.names)}
         yield {key: dense(each.array(known), groups.get(key, 1)) for key, each in found.items()}
+    if is_empty:
+        raise RegspecError(
+            Problem("losses gives none to weigh units by", "a generator gives them once: make a new one")
+        )
 
 
 def _probe(model: nn.Module, spec: ModelSpec) -> list[Tensor]:
@@ -160,29 +186,23 @@ def _spec_of(model: nn.Module) -> ModelSpec:
 
 
 def _run(model: nn.Module, xs: list[Tensor]) -> Any:
-    """What a module gives in evaluation, in the mode in which it is afterwards."""
-    modes = {part: part.training for part in model.modules()}
-    model.eval()
+    """What a copy of a module gives in evaluation: so the module's modes, states and penalties stay."""
+    own = deepcopy(model).eval()
+    reset_states(own)
     try:
         with torch.no_grad():
-            return model(*xs)
-    except (RuntimeError, IndexError, ValueError) as error:
+            return own(*xs)
+    except (RuntimeError, IndexError, TypeError, ValueError) as error:
         what = f"the model can't be run: {str(error).splitlines()[0]}"
         raise RegspecError(
             Problem(what, "give it inputs that it can take: regspec.shrink(model, inputs=[x])")
         ) from None
-    finally:
-        for part, mode in modes.items():
-            part.training = mode
 
 
 def _values(model: nn.Module, units: Units, xs: list[Tensor]) -> dict[Call, list[Array]]:
     """What each call gives in one forward, by Keras's axes."""
     names = [name for name in dict.fromkeys(call.name for call in units.calls) if place_of(model, name) is not None]
-    modes = {part: part.training for part in model.modules()}
     heard = _run(features(model, names), xs) if names else {}
-    for part, mode in modes.items():
-        part.training = mode
     repeated = {call.name for call in units.calls if call.index}
     found = {}
     for call in units.calls:
@@ -208,14 +228,11 @@ def _state(spec: ModelSpec, left: Sliced, state: Mapping[str, Tensor]) -> dict[s
     return found
 
 
-def _report(
-    live: Live, left: Sliced, stays: Mapping[str, int], state: Mapping[str, Tensor], weights: Mapping[str, Tensor]
-) -> ShrinkReport:
-    before, after = (sum(each.numel() for each in tensors.values()) for tensors in (state, weights))
+def _report(live: Live, left: Sliced, stays: Mapping[str, int], weights: tuple[int, int]) -> ShrinkReport:
     terms = [term for call in live.units.calls for term in call.node.resolved.terms if not term.is_activity]
     is_smaller = any(each.before != each.after for each in changes_in(left))
     notes = [SIZED] if is_smaller and any(term.regularizer.reads_units for term in terms) else []
-    return ShrinkReport(changes_in(left), (before, after), left.folded, stays, None, tuple(notes))
+    return ShrinkReport(changes_in(left), weights, left.folded, stays, None, tuple(notes))
 
 
 def _compared(model: nn.Module, shrunk: Shrunk, xs: list[Tensor]) -> Shrunk:
@@ -223,9 +240,12 @@ def _compared(model: nn.Module, shrunk: Shrunk, xs: list[Tensor]) -> Shrunk:
     device = xs[0].device if xs else None
     pairs = [*zip(_tensors(_run(model, xs)), _tensors(_run(shrunk.build().to(device), xs)), strict=True)]
     pairs = [(one, other) for one, other in pairs if one.is_floating_point()]
-    difference = max((float((one - other).abs().max()) for one, other in pairs if one.numel()), default=0.0)
-    scale = max((float(one.abs().max()) for one, _ in pairs if one.numel()), default=0.0)
-    if difference > TOLERANCE * max(scale, 1.0) and all(one.dtype == torch.float32 for one, _ in pairs):
+    alike = [torch.isclose(one, other, rtol=0, atol=0, equal_nan=True) for one, other in pairs]
+    gaps = [(one - other).abs().masked_fill(same, 0) for (one, other), same in zip(pairs, alike, strict=True)]
+    difference = max((float(gap.max()) for gap in gaps if gap.numel()), default=0.0)
+    scale = max((float(one.abs().nan_to_num(posinf=0).max()) for one, _ in pairs if one.numel()), default=0.0)
+    is_precise = all(torch.finfo(one.dtype).eps <= torch.finfo(torch.float32).eps for one, _ in pairs)
+    if is_precise and not difference <= TOLERANCE * max(scale, 1.0):
         raise RuntimeError(f"the smaller model's outputs differ by {difference:.1e}: report it, with the spec")
     return replace(shrunk, report=replace(shrunk.report, difference=difference))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +31,7 @@ def sliced(live: Live, choice: Choice) -> Sliced:
     result = Sliced(arrays=dict(live.arrays))
     seen: set[str] = set()
     for call in live.units.calls:
-        if call.path in seen or call.ties is None:
+        if call.path in seen:
             continue
         seen.add(call.path)
         fields: Changes = {}
@@ -78,7 +78,6 @@ def _left(live: Live, choice: Choice, call: Call, name: str, array: Array) -> Ar
 
 def _of_new(live: Live, call: Call, name: str, axis: int) -> Any:
     """The units along a bias that the layer did not have: those of its outputs."""
-    assert call.ties is not None
     for tie in call.ties.ties:
         at = next((place for place in tie.places if place.of == name and place.axis == axis), None)
         if at is not None:
@@ -113,20 +112,23 @@ def _plus(array: Array, added: Numbers) -> Array:
 
 
 def _shifted(live: Live, call: Call, fold: Fold) -> Key | None:
-    """What is subtracted of a layer's output in the only layer that takes it, where both are called once."""
+    """What is subtracted of a layer's output in the only layer that takes it, where both are called once.
+
+    None where a penalty listens on the output, which would be without what was added.
+    """
     calls = live.units.calls
     takers = [each for each in calls if call.outputs[0] in each.inputs]
     paths = [each.path for each in calls]
-    if not fold.is_last or len(takers) != 1 or call.outputs[0] in live.units.outputs:
+    is_heard = any(term.is_activity for term in call.node.resolved.terms)
+    if not fold.is_last or is_heard or len(takers) != 1 or call.outputs[0] in live.units.outputs:
         return None
     (taker,) = takers
     is_once = paths.count(call.path) == paths.count(taker.path) == 1
-    return (taker.path, taker.ties.shift) if is_once and taker.ties is not None and taker.ties.shift else None
+    return (taker.path, taker.ties.shift) if is_once and taker.ties.shift else None
 
 
 def _constants(live: Live, choice: Choice, call: Call, number: int) -> Iterator[Any]:
     """What the units that go are, along the axis of an input."""
-    assert call.ties is not None
     tie = call.ties.ties[number]
     inputs = [place for place in tie.places if place.is_input]
     if len(inputs) == 1 and not any(place.is_output for place in tie.places):
@@ -140,8 +142,3 @@ def _constants(live: Live, choice: Choice, call: Call, number: int) -> Iterator[
             values = np.where(taken, values, value)
             taken = taken | own
         yield values
-
-
-def counted(arrays: Mapping[Key, Array]) -> int:
-    """How many numbers weights hold."""
-    return sum(array.size for array in arrays.values())

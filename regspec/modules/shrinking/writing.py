@@ -89,6 +89,7 @@ class _Text:
 
     def _body(self, place: Place, block: str | None) -> None:
         """Puts the values into the layers of a body, and makes those parameters of the block that differ."""
+        made: dict[int, tuple[str, dict[FieldPath, Column]]] = {}  # by the entry's number
         for index, entries in enumerate(zip(*(body.entries for body in place.bodies), strict=True)):
             first = entries[0]
             if isinstance(first, LayerUse):
@@ -99,11 +100,15 @@ class _Text:
                 columns = dict(self._of_use([each for each in entries if isinstance(each, BlockUse)], place))
             else:
                 continue
-            if any(path[0] == "repeat" for path in columns):
-                self._say_names(place)
             if columns:
-                written = _fields(place.data["layers"], index, self.data.get("blocks") or {})
-                self._put(written, columns, place, block, first.name)
+                made[index] = first.name, columns
+        if any(path[0] == "repeat" for _, columns in made.values() for path in columns):
+            self._say_names(place)
+        blocks = self.data.get("blocks") or {}
+        found = [(_fields(place.data["layers"], index, blocks), *each) for index, each in made.items()]
+        own = {} if block is None else _own_parameters(found, place.data)
+        for written, name, columns in found:
+            self._put(written, columns, place, block, name, own)
 
     def _of_use(self, uses: Sequence[BlockUse], place: Place) -> Iterator[tuple[FieldPath, Column]]:
         """The parameters that a use of a block gives from now on: of each copy, where it is repeated."""
@@ -118,7 +123,13 @@ class _Text:
                 yield (name,), [each[0] for each in column]
 
     def _put(
-        self, written: dict[Any, Any], columns: Mapping[FieldPath, Column], place: Place, block: str | None, entry: str
+        self,
+        written: dict[Any, Any],
+        columns: Mapping[FieldPath, Column],
+        place: Place,
+        block: str | None,
+        entry: str,
+        parameters: Mapping[str, str],
     ) -> None:
         """Puts columns into the fields of an entry."""
         for path, column in columns.items():
@@ -127,7 +138,8 @@ class _Text:
             elif path[0] != "repeat":
                 _not_of_copies(written, [str(path[0])])
             named = "_".join(str(step) for step in (entry, *path) if step not in ("*", "repeat"))
-            own = _lone_parameter(written.get(path[0]), place.data) if block is not None else None
+            before = written.get(path[0])
+            own = parameters.get(before) if isinstance(before, str) else None
             _set(written, path, self._value(column, place, block, named, own))
             if path[0] == "repeat":
                 written.pop(path[1], None)  # which was of all copies
@@ -156,12 +168,27 @@ class _Text:
         return f"${name}"
 
 
-def _lone_parameter(value: Any, data: Mapping[str, Any]) -> str | None:
-    """The parameter of a block that a value is, where nothing else in the block names it; None for another value."""
-    match = re.fullmatch(r"\$(\w+)", value) if isinstance(value, str) else None
-    if match is None or match[1] not in (data.get("parameters") or {}):
-        return None
-    return match[1] if len(re.findall(rf"\$\{{?{match[1]}\b", json.dumps(data, default=str))) == 1 else None
+def _own_parameters(
+    found: Sequence[tuple[Mapping[Any, Any], str, Mapping[FieldPath, Column]]], data: Mapping[str, Any]
+) -> dict[str, str]:
+    """By what is written, the parameters of a block that all fields that name them may go on to name.
+
+    That is where each of these changes, and all to the same values.
+    """
+    users: dict[str, list[Column]] = {}
+    for written, _, columns in found:
+        for path, column in columns.items():
+            value = written.get(path[0])
+            if path[0] != "repeat" and isinstance(value, str) and re.fullmatch(r"\$\w+", value):
+                users.setdefault(value, []).append(column)
+    text, parameters = json.dumps(data, default=str), data.get("parameters") or {}
+    return {
+        value: value[1:]
+        for value, columns in users.items()
+        if value[1:] in parameters
+        and len(re.findall(rf"\$\{{?{value[1:]}\b", text)) == len(columns)
+        and len({*map(repr, columns)}) == 1
+    }
 
 
 def _not_of_copies(written: dict[str, Any], names: Sequence[str]) -> None:
