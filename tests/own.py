@@ -123,6 +123,11 @@ def ramp_in_place(weight: Tensor, step: float = 0.125) -> None:
     weight.copy_(ramp(weight, step))
 
 
+def filled(weight: Tensor, start: float) -> Tensor:
+    """What is put in a weight's place: one number over and over."""
+    return torch.full_like(weight, start)
+
+
 class Ramp:
     """Fills a weight with its numbers in a row."""
 

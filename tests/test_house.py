@@ -45,6 +45,21 @@ ROOMS = (
     "cli",
 )
 
+# Those of Keras's files, likewise, of what is imported at the beginning of a file.
+ROOMS_OF_KERAS = (
+    "configs",
+    "operations",
+    "arrays",
+    "formats",
+    "older",
+    "reading",
+    "conversion",
+    "training",
+    "porting",
+    "verification",
+    "writing",
+)
+
 
 def module_of(path: Path) -> str:
     parts = path.relative_to(ROOT.parent).with_suffix("").parts
@@ -54,10 +69,11 @@ def module_of(path: Path) -> str:
 MODULES = {module_of(path): path for path in FILES}
 
 
-def imports_of(path: Path) -> set[str]:
-    """The regspec modules that a file imports, those for type checkers among them."""
+def imports_of(path: Path, *, at_once: bool = False) -> set[str]:
+    """The regspec modules that a file imports, those for type checkers among them; or ``at_once``, in its beginning."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree = ast.parse(path.read_text())
+    for node in tree.body if at_once else ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -80,6 +96,15 @@ def test_every_file_is_in_a_room() -> None:
 def test_imports_point_to_rooms_before(module: str) -> None:
     allowed = ROOMS[: ROOMS.index(room_of(module)) + 1]
     assert {each for each in imports_of(MODULES[module]) if room_of(each) not in allowed} == set()
+
+
+def test_rooms_of_keras_import_those_before() -> None:
+    own = {module: path for module, path in MODULES.items() if module.startswith("regspec.keras.")}
+    assert {module.split(".")[2] for module in own} == {*ROOMS_OF_KERAS}
+    for module, path in own.items():
+        allowed = ROOMS_OF_KERAS[: ROOMS_OF_KERAS.index(module.split(".")[2]) + 1]
+        found = {each.split(".")[2] for each in imports_of(path, at_once=True) if each.startswith("regspec.keras.")}
+        assert found <= {*allowed}, module
 
 
 def test_no_circle_of_imports() -> None:

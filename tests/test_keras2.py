@@ -360,3 +360,46 @@ def test_the_moving_variance_of_images(axis: Any, more: dict[str, Any], written:
     renewed = keras2.renewed({"class_name": "BatchNormalization", "config": config}, dialect, Notes())
     ((_, fields),) = layer_of(renewed, dialect, Notes()).items()
     assert fields.get("moving_variance") == written
+
+
+@pytest.mark.parametrize(
+    ("class_name", "axis", "written"),
+    [
+        ("BatchNormalization", [3], ""),
+        ("BatchNormalization", [2], ", axis: 2"),
+        ("LayerNormalization", [3], ""),
+        ("LayerNormalization", [2], ", axis: 2"),
+        ("LayerNormalization", [2, 3], ", axis: [2, 3]"),
+    ],
+)
+@pytest.mark.parametrize("is_inside", [False, True])
+def test_the_last_axis_goes_without_saying(
+    class_name: str, axis: list[int], written: str, is_inside: bool, tmp_path: Path
+) -> None:
+    """Keras 2 writes its number."""
+    first = {"class_name": "InputLayer", "config": {"name": "x", "batch_input_shape": [None, 5, 6, 3]}}
+    last = {"class_name": class_name, "config": {"name": "n", "axis": axis}}
+    config: dict[str, Any] = {"class_name": "Sequential", "config": {"name": "s", "layers": [first, last]}}
+    if is_inside:
+        config = {"class_name": "Sequential", "config": {"name": "t", "layers": [first, config]}}
+    (tmp_path / "model.json").write_text(json.dumps({**config, "keras_version": "2.15.0"}))
+    text = regspec.port(tmp_path / "model.json").text
+    assert (f"{written}}}" if written else "name: n") in text
+    assert ("axis" in text) is bool(written)
+
+
+def test_the_last_axis_of_one_of_several_calls(tmp_path: Path) -> None:
+    """Another call has another last axis."""
+    shapes = {"x": [None, 5, 3], "y": [None, 5, 3, 2]}
+    inputs = [
+        {"class_name": "InputLayer", "name": name, "config": {"name": name, "batch_input_shape": shape},
+         "inbound_nodes": []}
+        for name, shape in shapes.items()
+    ]  # fmt: skip
+    calls = [[[name, 0, 0, {}]] for name in shapes]
+    own = {"name": "n", "axis": [2]}
+    norm = {"class_name": "LayerNormalization", "name": "n", "config": own, "inbound_nodes": calls}
+    tensors = {"input_layers": [[name, 0, 0] for name in shapes], "output_layers": [["n", 0, 0], ["n", 1, 0]]}
+    config = {"class_name": "Functional", "config": {"name": "m", "layers": [*inputs, norm], **tensors}}
+    (tmp_path / "model.json").write_text(json.dumps({**config, "keras_version": "2.15.0"}))
+    assert "{name: n, inputs: x, axis: 2}" in regspec.port(tmp_path / "model.json").text

@@ -9,10 +9,12 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
+import torch
 
 import regspec
 from regspec.keras.formats import reading
@@ -121,6 +123,27 @@ def test_keras_gets_arrays_where_it_looks_for_them(
     assert found.keys() == port.weights.keys()
     for key, array in port.weights.items():
         np.testing.assert_array_equal(found[key], array)
+
+
+def test_what_is_made_of_arrays_of_a_model_in_each_step(tmp_path: Path) -> None:
+    """A kernel that tf.keras keeps as a row (place, output, cell), of a layer of a model in a TimeDistributed."""
+    row, bias = np.arange(12, dtype="float32") - 5, np.arange(6, dtype="float32").reshape(3, 2)
+    local = {"name": "local", "filters": 2, "kernel_size": [2], "strides": [1], "padding": "valid", "implementation": 3}
+    config: dict[str, Any] = {"class_name": "LocallyConnected1D", "config": local}
+    for name, shape in (("inner", [None, 4, 1]), ("outer", [None, 3, 4, 1])):
+        first = {"class_name": "InputLayer", "config": {"name": f"x_{name}", "batch_input_shape": shape}}
+        config = {"class_name": "Sequential", "config": {"name": name, "layers": [first, config]}}
+        if name == "inner":
+            config = {"class_name": "TimeDistributed", "config": {"name": "steps", "layer": config}}
+    (tmp_path / "model.json").write_text(json.dumps({**config, "keras_version": "2.15.0"}))
+    with h5py.File(tmp_path / "model.weights.h5", "w") as file:
+        for number, array in enumerate((row, bias)):
+            file[f"layers/time_distributed/layer/layers/locally_connected1d/vars/{number}"] = array
+    port = regspec.port(tmp_path / "model.json", weights=tmp_path / "model.weights.h5")
+    x = torch.randn(5, 3, 4, 1)
+    windows = x[..., 0].unfold(-1, 2, 1)  # (example, step, place, cell)
+    wanted = torch.einsum("btpc,poc->btpo", windows, torch.tensor(row.reshape(3, 2, 2))) + torch.tensor(bias)
+    torch.testing.assert_close(port.build()(x), wanted)
 
 
 OLD = "_layer_checkpoint_dependencies"

@@ -258,6 +258,7 @@ def test_what_older_files_name_and_is_registered(regularizer: str, activation: s
         ),
         ({"LogCosh": own.largest}, "'largest', in the place of the regularizer, does not take strength = 0.5"),
         ({"LogCosh": own.by_places, "largest": own.by_places}, "'by_places', in the place of the .* needs strength"),
+        ({"Row": own.filled}, "'filled', in the place of the initializer, needs start, which the file lacks"),
         ({"d.kernel_regularizer": own.log_cosh}, r"'LogCosh' .* is replaced already\n.*'d.kernel_regularizer'"),
         ({"d.bias_regularizer": own.log_cosh}, "'d.bias_regularizer' is to be replaced, but nothing is there"),
         ({"TimeDistributed": own.log_cosh}, "'TimeDistributed' is a layer, in whose place only either can stand"),

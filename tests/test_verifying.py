@@ -421,7 +421,23 @@ def test_a_conversion_of_what_does_not_run(tmp_path: Path) -> None:
     y = layers.BatchNormalization()(layers.Conv2D(4, 3)(x))
     keras.Model(x, layers.ReLU(name="broken")(y)).save(tmp_path / "model.keras")
     verification = regspec.port(tmp_path / "model.keras", fold=True, replace={"broken": Broken}).verify()
-    assert "the conversion: the model runs on none of the inputs that were tried" in verification.left_out
+    assert "the conversion: the model runs on none of the inputs that were tried: 'no'" in verification.left_out
+
+
+@pytest.mark.parametrize(
+    "where", ["original.has_todays_groups", "original.objective", "outcomes.tensors", "outcomes.objective"]
+)
+def test_a_fault_of_the_comparison_is_told_of_neither_side(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: Any) -> Any:
+        raise TypeError("a fault of regspec's")
+
+    keras.Sequential([keras.Input((4,)), layers.Dense(3)]).save(tmp_path / "model.keras")
+    port = regspec.port(tmp_path / "model.keras")
+    monkeypatch.setattr(f"regspec.keras.verification.{where}", broken)
+    with pytest.raises(TypeError, match="a fault of regspec's"):
+        port.verify()
 
 
 # -- what is not compared ----------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import typer
 
 from regspec.cli.application import Force, app, output_option
 from regspec.graph.loading import graph_of
-from regspec.keras.verification import TOLERANCE
+from regspec.keras.porting import TOLERANCE
 from regspec.text import files
 from regspec.text.problems import needing
 from regspec.views.summary import summarize

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from regspec.keras.arrays.files import OLD_CONTAINER, ArrayFile
-from regspec.keras.configs.models import name_of
+from regspec.keras.configs.models import is_model, name_of
+from regspec.keras.configs.values import Item
 from regspec.keras.operations.recorded import is_operation
 from regspec.language.fields import snake_case
 
@@ -33,6 +34,29 @@ def groups_of(config: Mapping[str, Any], at: str, arrays: ArrayFile | None = Non
         is_double = arrays is not None and _counts_twice(group, _numbered(first, number + 1), arrays)
         counts[first] = number + (2 if is_double else 1)
     return groups
+
+
+def layers_in_groups(
+    config: Mapping[str, Any], arrays: ArrayFile | None = None, at: str = ""
+) -> Iterator[tuple[Item, str]]:
+    """Each layer of a model, and of the models in it, with its group: see `groups_of`."""
+    groups = groups_of(config, at, arrays)
+    for layer in config["layers"]:
+        group = groups.get(name_of(layer))
+        if group is None:  # an operation
+            continue
+        if is_model(layer.get("config")):
+            yield from layers_in_groups(layer["config"], arrays, own_group(layer, group))
+        else:
+            yield layer, group
+
+
+def own_group(model: Mapping[str, Any], group: str) -> str:
+    """Where the layers of a model have their groups, which as a layer has this one: ``layers/functional/``.
+
+    It is further in where a file has a wrapper around the model: see `regspec.keras.reading.distributed`.
+    """
+    return "/".join((group, *([model["held_in"]] if "held_in" in model else []), ""))
 
 
 def numbered(classes: Iterable[str]) -> list[str]:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from regspec.graph.network import BlockNode, Graph, LayerNode
 from regspec.keras.arrays.files import ArrayFile, damaged
-from regspec.keras.arrays.groups import NO_WEIGHTS, groups_of
+from regspec.keras.arrays.groups import NO_WEIGHTS, groups_of, own_group
+from regspec.keras.arrays.own import own_parameters
 from regspec.keras.arrays.quantized import dequantized, is_quantized
 from regspec.keras.configs.models import MODELS, Model, name_of
-from regspec.keras.configs.replacing import own_parameters
 from regspec.layers.arrays import to_array, to_parameters
 from regspec.layers.layer import Weight
 from regspec.targets.torch.program import Program, block_of
@@ -148,8 +148,7 @@ class _ByGroup:
             node, group = nodes[name], groups[name_of(layer)]
             if isinstance(node, BlockNode):
                 path = (*within, name)
-                group = f"{group}/{layer['held_in']}" if "held_in" in layer else group
-                found |= self.model(node.block, model.inner[name], layer["config"], f"{group}/", path)
+                found |= self.model(node.block, model.inner[name], layer["config"], own_group(layer, group), path)
             else:
                 own = self._layer(node, layer, group)
                 found |= {(*within, name, weight): array for weight, array in own.items()}

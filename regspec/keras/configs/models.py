@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from regspec.keras.configs.dialect import values_under
 from regspec.keras.configs.values import Item
 
 if TYPE_CHECKING:
@@ -52,6 +53,11 @@ def name_of(layer: Mapping[str, Any]) -> str:
     return str(layer.get("name") or (config.get("name") if isinstance(config, dict) else None) or layer["class_name"])
 
 
+def is_model(config: Any) -> bool:
+    """Whether a config is that of a model."""
+    return isinstance(config, dict) and isinstance(config.get("layers"), list)
+
+
 def with_configs(item: Mapping[str, Any]) -> Item:
     """A model in a config in which every layer has a config, if only an empty one."""
     config = item.get("config")
@@ -67,3 +73,15 @@ def _with_config(layer: Any) -> Any:
     if layer.get("config") is None:
         return {**layer, "config": {}}
     return with_configs(layer) if layer.get("class_name") in MODELS else layer
+
+
+def layers_in(config: Any) -> list[Any]:
+    """All layers of a config, wherever in it they are."""
+    items = [
+        item for own in values_under(config, "layers", "layer") for item in (own if isinstance(own, list) else [own])
+    ]
+    return [
+        item
+        for item in items
+        if isinstance(item, dict) and isinstance(item.get("config"), dict) and isinstance(item.get("class_name"), str)
+    ]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from regspec.keras.configs.bytecode import described
+from regspec.keras.configs.defaults import is_like
 from regspec.language.fields import snake_case
 from regspec.language.forms import Named
 from regspec.language.sorts import FAMILIES
@@ -48,6 +49,10 @@ class UnportedError(Exception):
         super().__init__(what)
         self.hint = hint
         self.others: tuple[UnportedError, ...] = ()
+
+
+class UnfitError(UnportedError):
+    """What the user has put in the place of a value does not fit what the file says of that."""
 
 
 def is_foreign(item: Mapping[str, Any]) -> bool:
@@ -150,36 +155,34 @@ def _of_the_user(name: str, value: Any, sort: str) -> Any:
     member = FAMILIES[sort].members[name]
     config = value.get("config") if isinstance(value, dict) and value.get("class_name") != "__lambda__" else None
     where = f"'{name}', in the place of the {sort},"
-    hint = f"'{name}' gets what the file says of it: give it such a parameter"
-    fields = _written(member, config if isinstance(config, dict) else {}, f"{where} does not take", hint)
+    try:
+        fields = _written(member, config if isinstance(config, dict) else {}, f"{where} does not take")
+    except UnportedError as reason:
+        raise UnfitError(str(reason), f"'{name}' gets what the file says of it: give it such a parameter") from None
     given = fields[name] if isinstance(fields, dict) else {}
     missing = [field for field, own in member.model_fields.items() if own.is_required() and field not in given]
     if missing:
         hint = f"give it {'defaults' if len(missing) > 1 else 'a default'} in '{name}'"
-        raise UnportedError(f"{where} needs {' and '.join(missing)}, which the file lacks", hint)
+        raise UnfitError(f"{where} needs {' and '.join(missing)}, which the file lacks", hint)
     return fields
 
 
-def _written(member: type[Named], config: Mapping[str, Any], what: str, hint: str | None = None) -> Any:
+def _written(member: type[Named], config: Mapping[str, Any], what: str) -> Any:
     """A member of a family as a spec writes it, with the arguments that differ from their defaults.
 
-    ``what`` and ``hint`` are said of an argument that it does not take.
+    ``what`` is said of an argument that it does not take.
     """
     fields = {field: shortened(each) for field, each in config.items() if field not in NOT_FIELDS}
     for field, each in [*fields.items()]:
         if field not in member.model_fields:
             if each is not None:
-                raise UnportedError(f"{what} {field} = {str(each)[:80]}", hint)
+                raise UnportedError(f"{what} {field} = {str(each)[:80]}")
             del fields[field]
         elif isinstance(each, dict):
-            raise UnportedError(f"{what} {field} = {str(each)[:80]}", hint)
-        elif each == (default := member.model_fields[field].default) or (each,) == default or each == [*_each(default)]:
+            raise UnportedError(f"{what} {field} = {str(each)[:80]}")
+        elif is_like(each, member.model_fields[field].default):
             del fields[field]
     return {member.name: fields} if fields else member.name
-
-
-def _each(value: Any) -> tuple[Any, ...]:
-    return value if isinstance(value, tuple) else ()
 
 
 def replacing(sort: str, name: str) -> str:

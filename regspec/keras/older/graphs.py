@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from regspec.keras.configs.models import is_model
 from regspec.keras.configs.values import Item, shortened
 from regspec.keras.operations.tensorflow_nodes import NODE_CLASS, as_function_call
-
-
-def is_model(config: Any) -> bool:
-    """Whether a config is that of a model."""
-    return isinstance(config, dict) and isinstance(config.get("layers"), list)
 
 
 def sequence(config: Item) -> Item:

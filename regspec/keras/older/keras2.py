@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from regspec.keras.configs.dialect import Dialect
+from regspec.keras.configs.models import is_model
 from regspec.keras.configs.notes import Notes
 from regspec.keras.configs.values import Item, UnportedError, shortened
-from regspec.keras.older.graphs import graph, is_model, sequence
+from regspec.keras.older.graphs import graph, sequence
 
 WRAPPED = ("layer", "backward_layer")  # the fields in which a wrapper has its layers
 

@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regspec.keras.arrays.files import ArrayFile, damaged
-from regspec.keras.arrays.groups import groups_of
+from regspec.keras.arrays.groups import layers_in_groups
 from regspec.keras.configs.dialect import Dialect
-from regspec.keras.configs.models import name_of
-from regspec.keras.older.graphs import is_model
+from regspec.keras.configs.models import is_model, name_of
 
 Array = NDArray[Any]
 Item = dict[str, Any]
@@ -56,7 +55,7 @@ class Renewed(ArrayFile):
         layers = [each for each in config["config"]["layers"] if each["class_name"] != "InputLayer"]
         self.renamed = self._renamed([name_of(each) for each in layers])
         self.made: dict[str, dict[str, Making]] = {}  # what is made of arrays, by groups of layers and paths in these
-        self.made |= dict(_by_group(config["config"], self))
+        self.made |= {group: dict(_by_path(each)) for each, group in layers_in_groups(config["config"], self)}
         self.is_turned = dialect.backend == "theano"
 
     def of_layer(self, name: str) -> list[Any]:
@@ -270,22 +269,16 @@ CUDNN: dict[Any, dict[str, Making]] = {
 LOCAL = frozenset({"LocallyConnected1D", "LocallyConnected2D"})
 
 
+WRAPPER = "TimeDistributed"
 SIDES = {"layer": ("layer", "forward_layer", "backward_layer"), "backward_layer": ("backward_layer",)}  # of wrappers
-
-
-def _by_group(config: Item, arrays: ArrayFile, at: str = "") -> Iterator[tuple[str, dict[str, Making]]]:
-    """What is made of the arrays of the layers of a model, by their groups in a file, and the paths in these."""
-    groups = groups_of(config, at, arrays)
-    for layer in config["layers"]:
-        if is_model(layer.get("config")):
-            yield from _by_group(layer["config"], arrays, f"{groups[name_of(layer)]}/")
-        elif name_of(layer) in groups:
-            yield groups[name_of(layer)], dict(_by_path(layer))
 
 
 def _by_path(layer: Item, at: str = "") -> Iterator[tuple[str, Making]]:
     """What is made of the arrays of a layer and of those in it, by their paths in its group."""
     written, config = layer.get("written_as"), layer["config"]
+    if layer["class_name"] == WRAPPER != written:  # which the file has around the model that the layer is in
+        yield from _by_path(config["layer"], at)
+        return
     made = _local(config) if written in LOCAL else None
     makings = [made] if made is not None else CUDNN.get(written, {}).values()
     yield from ((f"{at}vars/{number}", making) for number, making in enumerate(makings))

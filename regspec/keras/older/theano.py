@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from regspec.keras.configs.dialect import values_under
+from regspec.keras.configs.models import layers_in
 from regspec.keras.configs.values import UnportedError
-from regspec.keras.reading.settings import layers_in
 
 # Classes with a window, by how Theano moves it: as a convolution, or in a way that no padding of a spec is.
 CONVOLUTIONS = frozenset(

@@ -10,9 +10,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, get_args
 
+from regspec.keras.configs.defaults import is_default
 from regspec.keras.configs.dialect import Dialect
 from regspec.keras.configs.values import UnportedError
-from regspec.keras.reading.layers import is_default
 from regspec.language.fields import as_written
 from regspec.layers.kinds import KINDS
 from regspec.layers.operations.operands import MAX_NUMBERS

@@ -102,6 +102,7 @@ def saved(model: Any) -> LiveModel:
     try:
         model.save(str(path))
     except Exception as error:  # Keras, and the user's classes in the model, may raise anything
+        rmtree(folder, ignore_errors=True)
         raise RegspecError(Problem(f"can't be saved by Keras: {first_sentence(error)}", path=name)) from error
     layers = [*layers_of(model)]
     live = LiveModel(

@@ -20,7 +20,7 @@ from regspec.keras.arrays.groups import NO_WEIGHTS
 from regspec.keras.arrays.matching import WeightPath, arrays_of, constants_of, parameters_of
 from regspec.keras.arrays.sizes import with_sizes
 from regspec.keras.configs.dialect import Dialect
-from regspec.keras.configs.models import Model, with_configs
+from regspec.keras.configs.models import Model, layers_in, with_configs
 from regspec.keras.configs.notes import Notes
 from regspec.keras.configs.replacing import Replacements
 from regspec.keras.configs.values import UnportedError
@@ -29,6 +29,7 @@ from regspec.keras.formats import reading
 from regspec.keras.formats.archive import Archive
 from regspec.keras.older import keras1, keras2, legacy, theano
 from regspec.keras.older.composed import composed
+from regspec.keras.porting import TOLERANCE
 from regspec.keras.porting.live import LiveModel, saved
 from regspec.keras.porting.ported import PortedModel, Provenance
 from regspec.keras.porting.states import stored_state
@@ -36,10 +37,9 @@ from regspec.keras.reading import masks, ranks
 from regspec.keras.reading.distributed import distributed
 from regspec.keras.reading.reader import Reader
 from regspec.keras.reading.reading import model_of
-from regspec.keras.reading.settings import data_format_of, is_frozen, layers_in, precision_in, reduction_in, settings_of
+from regspec.keras.reading.settings import data_format_of, is_frozen, precision_in, reduction_in, settings_of
 from regspec.keras.reading.text import text_of
 from regspec.keras.training.compiled import training_of, training_text
-from regspec.keras.verification import TOLERANCE
 from regspec.specs.model import ModelSpec
 from regspec.targets.source import source
 from regspec.targets.torch.program import Program, program_of
@@ -240,6 +240,9 @@ def _ported(stored: Archive, dialect: Dialect, wanted: Wanted, told: Told) -> Po
     text, spec, graph = resolved(model, "channels_last")
     if misaligned := [*ranks.problems(model, graph)]:
         raise RegspecError(misaligned)
+    if (shorter := ranks.without_last_axes(model, graph)) is not model:
+        model = shorter
+        text, spec, graph = resolved(model, "channels_last")
     arrays, account = _arrays(model, graph, config, stored, dialect)
     provenance = Provenance(
         path=stored.path,

@@ -12,15 +12,15 @@ from regspec.code.shapes import Precision
 from regspec.keras.arrays.quantized import is_quantized, quantized_fields
 from regspec.keras.configs import quirks
 from regspec.keras.configs.bytecode import CODE, described
+from regspec.keras.configs.defaults import is_default, sort_of
 from regspec.keras.configs.dialect import Dialect
 from regspec.keras.configs.kinds import CLASSES, kind_of
 from regspec.keras.configs.libraries import library_of
 from regspec.keras.configs.notes import Notes
 from regspec.keras.configs.precision import note_of, policy_of
-from regspec.keras.configs.values import UnportedError, is_foreign, spec_form
+from regspec.keras.configs.values import UnfitError, UnportedError, is_foreign, spec_form
 from regspec.keras.older import theano
 from regspec.language.fields import OF_SLOTS, Frozen, as_written, in_order
-from regspec.language.sorts import FAMILIES
 from regspec.layers.cells import CELLS
 from regspec.layers.families import PER_AXIS, Spatial
 from regspec.layers.kinds import BUILT_IN, KINDS
@@ -63,7 +63,6 @@ SWITCHES = {
     "center": "beta",
     "scale": "gamma",
 }  # the weight that each turns off
-SORTS = {"projection_activity": "regularizer"}  # of fields whose names don't end with what they are
 WITHOUT_BATCH = {
     (each, "shared_axes") for each in ("PReLU", "SReLU", "ParametricSoftplus")
 }  # axes of a shape without the batch
@@ -178,7 +177,7 @@ def _fields_of(
         try:
             converted = _value(field, value, config, dialect, notes)
         except UnportedError as reason:
-            if field.endswith("_initializer") and dialect.has_arrays:
+            if field.endswith("_initializer") and dialect.has_arrays and not isinstance(reason, UnfitError):
                 notes.add(f"{reason} is not ported, which the numbers in the file make up for")
             else:
                 unported += (reason, *reason.others)
@@ -301,7 +300,7 @@ def _cells(cell: Any) -> list[Any]:
 
 def _thing(field: str, value: Any, config: Mapping[str, Any], dialect: Dialect, notes: Notes) -> Any:
     """A regularizer or the like as a spec writes it."""
-    sort, place = str(_sort(field)), f"{config.get('name')}.{field}"
+    sort, place = str(sort_of(field)), f"{config.get('name')}.{field}"
 
     def choose(names: Sequence[str]) -> str | None:
         return notes.chosen(names, sort, dialect.replacements)
@@ -320,7 +319,7 @@ def _value(field: str, value: Any, config: Mapping[str, Any], dialect: Dialect, 
         cell = _cell(value, dialect, notes)
         (fields,) = cell.values()
         return fields["cells"] if fields.keys() == {"cells"} else cell  # a stack is written as a list
-    if _sort(field):
+    if sort_of(field):
         return _thing(field, value, config, dialect, notes)
     if isinstance(value, dict) and field not in MAPPINGS:
         raise UnportedError(f"the value {str(value)[:80]} of {field}")
@@ -337,27 +336,3 @@ def _inner(item: Any, dialect: Dialect, notes: Notes) -> dict[str, dict[str, Any
     ((kind, fields),) = layer_of(item, dialect, notes).items()
     fields = {field: value for field, value in fields.items() if field != "dtype"}
     return {kind: {field: value for field, value in fields.items() if (field, value) != ("trainable", [])}}
-
-
-def _sort(field: str) -> str | None:
-    """What family of things a field names, if any."""
-    return SORTS.get(field) or next((sort for sort in FAMILIES if field == sort or field.endswith(f"_{sort}")), None)
-
-
-def is_default(cls: type[Frozen], field: str, value: Any) -> bool:
-    """Whether a value is a field's default, so that a spec leaves it out."""
-    default = cls.model_fields[field].default
-    if value is None:
-        return default is None
-    if (sort := _sort(field)) is not None:
-        if default is None:
-            return bool(value == "linear")
-        return bool(FAMILIES[sort].parse(value) == default)
-    if isinstance(default, tuple):
-        given = _tuples(value) if isinstance(value, list) else (value,)
-        return given == default or (given,) == default or (len(set(given)) == 1 and given[:1] == default)
-    return bool(value == default)
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -7,6 +7,7 @@ from typing import Any
 from regspec.code.shapes import DataFormat, Precision
 from regspec.keras.configs.dialect import Dialect, values_under
 from regspec.keras.configs.kinds import kind_of
+from regspec.keras.configs.models import layers_in
 from regspec.keras.configs.notes import Notes
 from regspec.keras.configs.precision import precision_of
 from regspec.keras.formats.archive import Archive
@@ -38,18 +39,6 @@ def is_frozen(config: Any) -> bool:
     """Whether a graph is frozen as a whole: Keras 3 heeds that of the outermost model, and none of a Sequential."""
     own = config.get("config")
     return config.get("class_name") != "Sequential" and isinstance(own, dict) and own.get("trainable") is False
-
-
-def layers_in(config: Any) -> list[Any]:
-    """All layers of a config, wherever in it they are."""
-    items = [
-        item for own in values_under(config, "layers", "layer") for item in (own if isinstance(own, list) else [own])
-    ]
-    return [
-        item
-        for item in items
-        if isinstance(item, dict) and isinstance(item.get("config"), dict) and isinstance(item.get("class_name"), str)
-    ]
 
 
 def reduction_in(stored: Archive, dialect: Dialect) -> str:

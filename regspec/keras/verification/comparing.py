@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from regspec.keras.verification.original import KerasError, Original, UnverifiedError
+from regspec.keras.verification.faults import KerasError, PortError, UnverifiedError
+from regspec.keras.verification.original import Original
 from regspec.keras.verification.outcomes import Outcome, PortSide
 from regspec.modules import inputs
-from regspec.text.problems import first_sentence
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -135,8 +135,8 @@ class Comparison:
             return
         try:
             got = self.ported.run(xs, training=training, with_gradients=with_gradients)
-        except Exception as error:  # a port that can't compute is a failed verification, not a crash of it
-            self._fail(mode, weights, f"the port fails: {first_sentence(error)}")
+        except PortError as error:
+            self._fail(mode, weights, f"the port fails: {error}")
             return
         is_last = self.is_calm or not training
         is_random = got.is_random or wanted.is_random

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 
-from regspec.keras.arrays.groups import groups_of
-from regspec.keras.configs.models import name_of
-from regspec.keras.older.graphs import is_model
+from regspec.keras.arrays.groups import layers_in_groups
+from regspec.keras.verification.faults import keras_computes
 
 if TYPE_CHECKING:
     from regspec.keras.arrays.files import ArrayFile
@@ -32,12 +31,17 @@ def give_arrays(model: Any, arrays: ArrayFile, renewed: Mapping[str, Any]) -> No
     """Gives a model of Keras the arrays of a file; ``renewed`` is the model's config as Keras 3 would have it.
 
     Of a file that lists them by the names of layers each layer gets its own, in order. Any other is written again as
-    Keras writes its ``.weights.h5`` files today, and loaded by it. What Keras raises is not caught.
+    Keras writes its ``.weights.h5`` files today, and loaded by it.
+
+    Raises:
+        KerasError: where it does not take them.
     """
     if arrays.is_legacy:
         for layer in _layers_of(model):
             if datasets := arrays.of_layer(layer.name):
-                layer.set_weights([arrays.array(each, each.shape) for each in datasets])
+                own = [arrays.array(each, each.shape) for each in datasets]
+                with keras_computes():
+                    layer.set_weights(own)
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.weights.h5"
@@ -47,6 +51,12 @@ def give_arrays(model: Any, arrays: ArrayFile, renewed: Mapping[str, Any]) -> No
             for old, new in _groups(arrays, renewed["config"]):
                 for way, dataset in arrays.below(old).items():
                     file[f"{new}/{way}"] = dataset[()]
+        load_weights(model, path)
+
+
+def load_weights(model: Any, path: Path) -> None:
+    """Has Keras load weights of a file. Raises `KerasError`."""
+    with keras_computes():
         model.load_weights(str(path))
 
 
@@ -59,15 +69,7 @@ def _layers_of(model: Any) -> Iterator[Any]:
             yield layer
 
 
-def _groups(arrays: ArrayFile, config: Mapping[str, Any], old: str = "", new: str = "") -> Iterator[tuple[str, str]]:
+def _groups(arrays: ArrayFile, config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The groups of a model's layers in a file, and where Keras has them today."""
-    before, today = groups_of(config, old, arrays), groups_of(config, new)
-    for layer in config["layers"]:
-        name = name_of(layer)
-        if name not in today:  # an operation
-            continue
-        if is_model(layer["config"]):
-            inside = f"{layer['held_in']}/" if "held_in" in layer else ""
-            yield from _groups(arrays, layer["config"], f"{before[name]}/{inside}", f"{today[name]}/{inside}")
-        else:
-            yield before[name], today[name]
+    before, today = layers_in_groups(config, arrays), layers_in_groups(config)
+    return ((old, new) for (_, old), (_, new) in zip(before, today, strict=True))

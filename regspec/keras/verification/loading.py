@@ -16,7 +16,8 @@ from regspec.graph.network import BlockNode, Graph
 from regspec.keras.formats import reading
 from regspec.keras.older import theano
 from regspec.keras.verification.backends import differs_on_torch
-from regspec.keras.verification.original import KerasError, Original, UnverifiedError
+from regspec.keras.verification.faults import KerasError, UnverifiedError
+from regspec.keras.verification.original import Original
 from regspec.text.problems import RegspecError, first_sentence
 
 if TYPE_CHECKING:

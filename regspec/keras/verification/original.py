@@ -23,12 +23,12 @@ from regspec.keras.arrays.files import ArrayFile
 from regspec.keras.configs.dialect import Dialect
 from regspec.keras.configs.precision import MIXED
 from regspec.keras.older import legacy
-from regspec.keras.verification.giving import give_arrays, has_todays_groups
+from regspec.keras.verification.faults import keras_computes
+from regspec.keras.verification.giving import give_arrays, has_todays_groups, load_weights
 from regspec.keras.verification.outcomes import Outcome, gradients, input_names, objective, output_factors
 from regspec.keras.verification.rewording import reworded, saved_again
 from regspec.language.regularizers import Reduction
 from regspec.targets.torch.program import program_of
-from regspec.text.problems import first_sentence
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,23 +43,6 @@ UNASKED = "which array of the file is which layer's: Keras has the layers and th
 WHY = {"SavedModel": "its own loader loads functions of the file", "TensorFlow.js": "it has no loader of such a file"}
 ROUNDING = "what half precision rounds where the file has mixed precision: both computed in float32, as the port does"
 OTHER_GROUPS = "it looks for arrays where files of today have them"
-
-
-class UnverifiedError(Exception):
-    """Something can't be compared; its text says what, and why."""
-
-
-class KerasError(Exception):
-    """What Keras raised, in a sentence."""
-
-
-@contextmanager
-def keras_computes() -> Iterator[None]:
-    """Raises `KerasError` for whatever Keras raises in it."""
-    try:
-        yield
-    except Exception as error:  # Keras and its backends may raise anything, which says nothing of the port
-        raise KerasError(first_sentence(error)) from error
 
 
 class Original:
@@ -90,8 +73,8 @@ class Original:
         Raises:
             KerasError: where it can't be loaded.
         """
+        self._load(arrays)
         with keras_computes():
-            self._load(arrays)
             mixed = [each for each in self.model._flatten_layers() if each.dtype_policy.name in MIXED]
             for layer in mixed:
                 if self.is_legacy:
@@ -106,23 +89,26 @@ class Original:
         is_standalone = Dialect.of(self.provenance.version, own).is_standalone
         words = reworded(own, is_standalone=is_standalone) if self.is_legacy else own
         if self.provenance.live is not None:
-            self.model = self.provenance.live.load()
+            with keras_computes():
+                self.model = self.provenance.live.load()
             return
         is_apart = form in WHY and weights is None
         is_given = arrays is not None and (is_apart or not has_todays_groups(arrays, self.provenance.renewed))
         if is_given:
             self.unasked = (f"{UNASKED}, because {WHY.get(form, OTHER_GROUPS) if is_apart else OTHER_GROUPS}",)
         if form not in FROM_CONFIG and not is_given and words == own:
-            self.model = self.package.models.load_model(str(self.provenance.path), compile=False, safe_mode=True)
+            with keras_computes():
+                self.model = self.package.models.load_model(str(self.provenance.path), compile=False, safe_mode=True)
         else:
-            said = {key: each for key, each in words.items() if key != "compile_config"}
-            self.model = self.package.models.model_from_json(json.dumps(said))
+            said = json.dumps({key: each for key, each in words.items() if key != "compile_config"})
+            with keras_computes():
+                self.model = self.package.models.model_from_json(said)
             if arrays is not None and is_given:
                 give_arrays(self.model, arrays, self.provenance.renewed)
             elif weights is None and arrays is not None:
-                self.model.load_weights(str(self.provenance.path))
+                load_weights(self.model, self.provenance.path)
         if weights is not None and not is_given:
-            self.model.load_weights(str(weights))
+            load_weights(self.model, weights)
 
     @property
     def reduction(self) -> Reduction:

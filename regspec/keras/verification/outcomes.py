@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from regspec.graph.network import Graph
+from regspec.keras.verification.faults import port_computes
 from regspec.modules.measuring import regularization_loss, regularization_terms
 from regspec.runtime import reset_states
 from regspec.runtime.penalties.readings import tensors
@@ -72,7 +73,7 @@ class PortSide:
                 own.register_forward_pre_hook(partial(self._note_pixels, name))
 
     def run(self, inputs: Sequence[Tensor], *, training: bool = False, with_gradients: bool = False) -> Outcome:
-        """What it computes of inputs; it may raise whatever torch raises."""
+        """What it computes of inputs. Raises `PortError`."""
         xs = [x.clone().requires_grad_(with_gradients and x.is_floating_point()) for x in inputs]
         reset_states(self.module)
         self.module.train(training)
@@ -80,14 +81,19 @@ class PortSide:
             self.module.get_submodule(name).eval()
         before = torch.get_rng_state()
         with torch.set_grad_enabled(with_gradients):
-            outputs = [*tensors(self.module(*xs))]
+            with port_computes():
+                made = self.module(*xs)
+            outputs = [*tensors(made)]
             is_random = not torch.equal(before, torch.get_rng_state())
-            penalties = regularization_terms(self.module)
+            with port_computes():
+                penalties, loss = regularization_terms(self.module), regularization_loss(self.module)
             found: Mapping[str, Tensor] = {}
             if with_gradients:
                 floating = zip(input_names(self.graph), (x for x in xs if x.is_floating_point()), strict=True)
                 wanted = {**dict(self.module.named_parameters()), **dict(floating)}
-                found = gradients(objective(outputs, [regularization_loss(self.module)]), wanted)
+                total = objective(outputs, [loss])
+                with port_computes():
+                    found = gradients(total, wanted)
         self.module.eval()
         terms = {name: penalty.detach() for name, penalty in penalties.items()}
         return Outcome([x.detach() for x in outputs], terms, found, is_random)

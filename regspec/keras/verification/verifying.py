@@ -21,14 +21,13 @@ from regspec.graph.loading import graph_of
 from regspec.keras.arrays.files import Account
 from regspec.keras.arrays.matching import constants_of, parameters_of, weights_of
 from regspec.keras.verification.comparing import SUM, Check, Comparison, difference
+from regspec.keras.verification.faults import PortError, UnverifiedError, port_computes
 from regspec.keras.verification.loading import original_of
-from regspec.keras.verification.original import UnverifiedError
 from regspec.keras.verification.outcomes import PortSide
 from regspec.modules import inputs
 from regspec.modules.building import build
 from regspec.runtime.penalties.readings import tensors
 from regspec.targets.torch.program import program_of
-from regspec.text.problems import first_sentence
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -152,9 +151,11 @@ def verify(port: PortedModel, tolerance: float) -> Verification:
     """
     if port.original is not None:
         found = verify(port.original, tolerance)
-        more = [*_converted(port, port.original, found.tolerance)]
-        why = [] if more else ["the conversion: the model runs on none of the inputs that were tried"]
-        return replace(found, checks=(*found.checks, *more), left_out=(*found.left_out, *why))
+        try:
+            more = [*_converted(port, port.original, found.tolerance)]
+        except UnverifiedError as reason:
+            return replace(found, left_out=(*found.left_out, f"the conversion: {reason}"))
+        return replace(found, checks=(*found.checks, *more))
     graph, account = graph_of(port.spec), port.provenance.account
     checks: Sequence[Check] = ()
     left_out: Sequence[str] = ()
@@ -200,7 +201,11 @@ def _reduced_alike(spec: ModelSpec, original: Original, allowed: float) -> Compa
 
 
 def _converted(port: PortedModel, original: PortedModel, tolerance: float) -> Iterator[Check]:
-    """How far a model that was folded or converted is from the one before, on the same inputs."""
+    """How far a model that was folded or converted is from the one before, on the same inputs.
+
+    Raises:
+        UnverifiedError: where the one before runs on no inputs.
+    """
     graph, before, after = graph_of(original.spec), original.build(), port.build()
     if port.provenance.account is None:  # of a config alone: both draw their weights, each in its own order
         _draw_alike(before, after, port, original)
@@ -209,18 +214,21 @@ def _converted(port: PortedModel, original: PortedModel, tolerance: float) -> It
         for form in inputs.forms_of(graph):
             xs = inputs.inputs_of(graph, 3, form)
             try:
-                wanted = [*tensors(before(*xs))]
-            except Exception:  # sizes that do not fit, and modules of the user's, raise anything; another form may do
+                with port_computes():
+                    wanted = [*tensors(before(*xs))]
+            except PortError as error:  # of sizes that do not fit: another form may do
+                reason = str(error)
                 continue
             moved = [x if order is None else x.permute(order) for x, order in zip(xs, orders, strict=True)]
             try:
-                got = [*tensors(after(*moved))]
-            except Exception as error:  # a port that can't compute is a failed verification, not a crash of it
-                yield _of_conversion("all", math.inf, tolerance, f"it fails: {first_sentence(error)}")
+                with port_computes():
+                    got = [*tensors(after(*moved))]
+            except PortError as error:
+                yield _of_conversion("all", math.inf, tolerance, f"it fails: {error}")
                 return
             break
         else:
-            return  # the caller reports that nothing was compared
+            raise UnverifiedError(f"the model runs on none of the inputs that were tried: {reason}")
     outputs = port.spec.body.outputs  # where a layer that was folded gave one, it has another name
     names = [outputs] if isinstance(outputs, str) else [*(outputs or ())]
     for name, a, b in zip(names, got, wanted, strict=True):

@@ -14,10 +14,9 @@ from itertools import islice
 from typing import Any
 
 from regspec.keras.arrays.groups import groups_of, numbered
-from regspec.keras.configs.models import name_of
+from regspec.keras.configs.models import is_model, name_of
 from regspec.keras.formats.configs import words_in
 from regspec.keras.formats.saved_model.protobuf import Message
-from regspec.keras.older.graphs import is_model
 
 MAX_NODES = 100_000
 MAX_STEPS = 300_000  # along edges, for all layers of a model

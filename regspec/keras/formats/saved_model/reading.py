@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 
 from regspec.keras.arrays.files import ArrayFile, damaged
+from regspec.keras.configs.models import is_model
 from regspec.keras.formats.archive import Archive
 from regspec.keras.formats.configs import mapping_in, parsed, string_in
 from regspec.keras.formats.folders import file_in
@@ -18,7 +19,6 @@ from regspec.keras.formats.saved_model.bundle import Bundle
 from regspec.keras.formats.saved_model.objects import Item, completed, is_of_keras, keys_in, saved_in, stored_in
 from regspec.keras.formats.saved_model.protobuf import Message
 from regspec.keras.formats.saved_model.signatures import signatures
-from regspec.keras.older.graphs import is_model
 from regspec.text.problems import Problem, RegspecError
 
 GRAPH, WORDS, TEXT = "saved_model.pb", "keras_metadata.pb", "saved_model.pbtxt"
