@@ -72,8 +72,9 @@ class Sight:
 
     @property
     def is_hdf5(self) -> bool:
-        """Whether it is an HDF5 file, which may have a block of something else before it."""
-        return any(self.start[at : at + len(HDF5)] == HDF5 for at in (0, 512, 1024, 2048))
+        """Whether it is an HDF5 file, which may have a block of something else before it, but no archive around it."""
+        starts = [at for at in (0, 512, 1024, 2048) if self.start[at : at + len(HDF5)] == HDF5]
+        return 0 in starts or (bool(starts) and not self.members)
 
     @cached_property
     def keys(self) -> frozenset[str]:
