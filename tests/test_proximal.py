@@ -84,7 +84,7 @@ def test_step_sizes(make: Make) -> None:
 
 
 def fit(
-    make: Make, loss: Callable[[Tensor], Tensor], weight: Tensor, regularizer: dict[str, Any], **fields: Any
+    make: Make, loss: Callable[[Tensor], Tensor], weight: Tensor, regularizer: Any, **fields: Any
 ) -> tuple[Tensor, Tensor]:
     """The weight after many steps, the last of them short, and the gradient of the loss there."""
     units, features = weight.shape
@@ -153,6 +153,24 @@ def test_group_lasso(name: str) -> None:
     assert 0 < (wanted == 0).all(0).sum() < 9
     np.testing.assert_array_equal(weight.numpy() == 0, wanted == 0)
     np.testing.assert_allclose(weight.numpy(), wanted, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_sparse_group_lasso(name: str) -> None:
+    """An L1 and a group lasso of one weight, in whatever order they are written."""
+    x, y = regression(4)
+    weight, gradient = fit(
+        OPTIMIZERS[name],
+        lambda weight: 0.5 * (x @ weight.T - y).square().sum(1).mean(),
+        torch.randn(4, 9, dtype=torch.float64),
+        [{"group_lasso": {"strength": 0.1, "axis": "input"}}, {"l1": 0.2}],
+    )
+    strength, norms = 0.1 * 4**0.5, weight.norm(dim=0)
+    assert ((weight == 0).any(0) & (norms > 0)).any()
+    beyond = ((gradient.abs() - 0.2).clamp_min(0).norm(dim=0) - strength).clamp_min(0)
+    smooth = gradient + strength * weight / norms.clamp_min(1e-9)
+    inside = torch.where(weight == 0, (gradient.abs() - 0.2).clamp_min(0), smooth + 0.2 * weight.sign())
+    assert torch.where(norms == 0, beyond, inside.norm(dim=0)).max() < 1e-4
 
 
 @pytest.mark.parametrize("name", ["radam", "adagrad", "rmsprop"])

@@ -10,36 +10,17 @@ Adadelta, whose numerator has moved on by one step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adadelta, Adagrad, Adam, Adamax, NAdam, Optimizer, RAdam, RMSprop
 
-from regspec.runtime.kernels.sharded import shard
+from regspec.runtime.kernels.thresholds import StepSize
 
 Group = Mapping[str, Any]
 State = Mapping[str, Any]
-
-PIECE = 2**16  # numbers
-
-
-@dataclass(frozen=True)
-class StepSize:
-    """``rate / (scale * sqrt(squares) + eps)``, for each number of a weight; where nothing has squares, ``rate``."""
-
-    rate: Any
-    squares: Tensor | None = None
-    scale: Any = 1.0
-    eps: float = 0.0
-
-    def threshold(self, strength: float) -> Any:
-        """How far a proximal step moves each number, for a penalty of this strength."""
-        if self.squares is None:
-            return self.rate * strength
-        root = self.squares.sqrt().mul_(self.scale)
-        return root.add_(self.eps).reciprocal_().mul_(self.rate * strength)
 
 
 class Sized:
@@ -68,21 +49,6 @@ def _of_class(optimizer: Optimizer) -> Callable[[Group, State], StepSize] | None
     return optimizer.step_size if isinstance(optimizer, Sized) else next(known, None)
 
 
-def in_pieces(x: Tensor, size: StepSize) -> Iterator[tuple[Tensor, StepSize]]:
-    """The numbers that this rank has, with their step sizes, in pieces that are small enough for a cache.
-
-    24 M numbers of Adam take a fifth of the time that they take as a whole, of which each operation goes through all
-    of memory.
-    """
-    own = shard(x)
-    squares = own if size.squares is None else shard(size.squares)
-    pieces: Iterable[tuple[Tensor, Tensor]] = [(own, squares)]
-    if own.is_cpu and own.numel() > PIECE and own.is_contiguous() and squares.is_contiguous():
-        pieces = zip(own.view(-1).split(PIECE), squares.view(-1).split(PIECE), strict=True)
-    for piece, others in pieces:
-        yield piece, size if size.squares is None else replace(size, squares=others)
-
-
 def _sgd(group: Group, state: State) -> StepSize:
     """With momentum m the steps along a gradient are 1 / (1 - m) times as long."""
     share = 1 - group["dampening"] if group["momentum"] else 1.0
@@ -91,7 +57,7 @@ def _sgd(group: Group, state: State) -> StepSize:
 
 def _adam(group: Group, state: State) -> StepSize:
     squares = state["max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"]
-    return StepSize(group["lr"], squares, _debiased(group, state), group["eps"])
+    return StepSize(group["lr"], (squares,), scale=_debiased(group, state), eps=group["eps"])
 
 
 def _nadam(group: Group, state: State) -> StepSize:
@@ -100,7 +66,8 @@ def _nadam(group: Group, state: State) -> StepSize:
     now, after = (first * (1 - 0.5 * 0.96 ** (each * decay)) for each in (step, step + 1))
     product = _number(state["mu_product"])
     share = (1 - now) / (1 - product) + after * (1 - first**step) / (1 - product * after)
-    return StepSize(group["lr"] * share, state["exp_avg_sq"], _debiased(group, state), group["eps"])
+    scale = _debiased(group, state)
+    return StepSize(group["lr"] * share, (state["exp_avg_sq"],), scale=scale, eps=group["eps"])
 
 
 def _radam(group: Group, state: State) -> StepSize:
@@ -111,28 +78,33 @@ def _radam(group: Group, state: State) -> StepSize:
     if length <= 5:
         return StepSize(group["lr"])
     rectified = (length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)
-    return StepSize(group["lr"] * (rectified * (1 - second**step)) ** 0.5, state["exp_avg_sq"], eps=group["eps"])
+    return StepSize(group["lr"] * (rectified * (1 - second**step)) ** 0.5, (state["exp_avg_sq"],), eps=group["eps"])
 
 
 def _rmsprop(group: Group, state: State) -> StepSize:
-    squares = state["square_avg"]
-    if group["centered"]:
-        squares = squares.addcmul(state["grad_avg"], state["grad_avg"], value=-1).clamp_min_(0)
-    return StepSize(group["lr"] * _longer(group), squares, eps=group["eps"])
+    rate, squares = group["lr"] * _longer(group), state["square_avg"]
+    if not group["centered"]:
+        return StepSize(rate, (squares,), eps=group["eps"])
+    return StepSize(rate, (squares, state["grad_avg"]), _variance, eps=group["eps"])
+
+
+def _variance(squares: Tensor, mean: Tensor) -> Tensor:
+    return squares.addcmul(mean, mean, value=-1).clamp_min_(0)
 
 
 def _adagrad(group: Group, state: State) -> StepSize:
     lr = group["lr"] / (1 + (_number(state["step"]) - 1) * group["lr_decay"])
-    return StepSize(lr, state["sum"], eps=group["eps"])
+    return StepSize(lr, (state["sum"],), eps=group["eps"])
 
 
 def _adadelta(group: Group, state: State) -> StepSize:
     eps = group["eps"]
-    return StepSize(group["lr"], (state["square_avg"] + eps) / (state["acc_delta"] + eps))
+    kept = state["square_avg"], state["acc_delta"]
+    return StepSize(group["lr"], kept, lambda squares, moved: (squares + eps).div_(moved + eps))
 
 
 def _adamax(group: Group, state: State) -> StepSize:
-    return StepSize(group["lr"], state["exp_inf"].square())
+    return StepSize(group["lr"], (state["exp_inf"],), torch.square)
 
 
 def _longer(group: Group) -> float:
