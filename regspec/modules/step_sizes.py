@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adadelta, Adagrad, Adam, Adamax, NAdam, Optimizer, RAdam, RMSprop
 
-from regspec.runtime.kernels.thresholds import StepSize
+from regspec.runtime.kernels.thresholds import StepSize, number
 
 Group = Mapping[str, Any]
 State = Mapping[str, Any]
@@ -45,8 +45,9 @@ def step_size(optimizer: Optimizer, group: Group, parameter: nn.Parameter) -> St
 
 def _of_class(optimizer: Optimizer) -> Callable[[Group, State], StepSize] | None:
     """What the optimizer says by itself, or what is known of a class of torch's."""
-    known = (SIZES[cls] for cls in type(optimizer).__mro__ if cls in SIZES)
-    return optimizer.step_size if isinstance(optimizer, Sized) else next(known, None)
+    if isinstance(optimizer, Sized) and type(optimizer).step_size is not Sized.step_size:
+        return optimizer.step_size
+    return next((SIZES[cls] for cls in type(optimizer).__mro__ if cls in SIZES), None)
 
 
 def _sgd(group: Group, state: State) -> StepSize:
@@ -62,9 +63,9 @@ def _adam(group: Group, state: State) -> StepSize:
 
 def _nadam(group: Group, state: State) -> StepSize:
     """Of the gradient and of the momentum, each by its share, as in Dozat (2016), algorithm 8."""
-    first, step, decay = group["betas"][0], _number(state["step"]), group["momentum_decay"]
+    first, step, decay = group["betas"][0], number(state["step"]), group["momentum_decay"]
     now, after = (first * (1 - 0.5 * 0.96 ** (each * decay)) for each in (step, step + 1))
-    product = _number(state["mu_product"])
+    product = number(state["mu_product"])
     share = (1 - now) / (1 - product) + after * (1 - first**step) / (1 - product * after)
     scale = _debiased(group, state)
     return StepSize(group["lr"] * share, (state["exp_avg_sq"],), scale=scale, eps=group["eps"])
@@ -72,7 +73,7 @@ def _nadam(group: Group, state: State) -> StepSize:
 
 def _radam(group: Group, state: State) -> StepSize:
     """As in SGD, as long as the variance is not known: Liu et al. (2020), algorithm 2."""
-    step, second = _number(state["step"]), group["betas"][1]
+    step, second = number(state["step"]), group["betas"][1]
     longest = 2 / (1 - second) - 1
     length = longest - 2 * step * second**step / (1 - second**step)
     if length <= 5:
@@ -93,7 +94,7 @@ def _variance(squares: Tensor, mean: Tensor) -> Tensor:
 
 
 def _adagrad(group: Group, state: State) -> StepSize:
-    lr = group["lr"] / (1 + (_number(state["step"]) - 1) * group["lr_decay"])
+    lr = group["lr"] / (1 + (number(state["step"]) - 1) * group["lr_decay"])
     return StepSize(lr, (state["sum"],), eps=group["eps"])
 
 
@@ -115,12 +116,7 @@ def _longer(group: Group) -> float:
 
 def _debiased(group: Group, state: State) -> Any:
     """What the root of Adam's squares is multiplied by, so that those of the first steps are not too small."""
-    return (1 - group["betas"][1] ** _number(state["step"])) ** -0.5
-
-
-def _number(x: Any) -> Any:
-    """A count, as a plain number where that does not wait for a device."""
-    return x.item() if isinstance(x, Tensor) and x.is_cpu else x
+    return (1 - group["betas"][1] ** number(state["step"])) ** -0.5
 
 
 # AdamW is an Adam: what it adds is no step along the gradient.
@@ -134,3 +130,22 @@ SIZES: Mapping[type[Optimizer], Callable[[Group, State], StepSize]] = {
     Adadelta: _adadelta,
     Adamax: _adamax,
 }
+
+# What optimizers do, by the names of their classes in whatever library, for which a step has no size that is known.
+# Muon's proximal step would be one in the metric of the root of `G @ G.T`, which has no closed form. A soft threshold
+# of its rate rests elsewhere: on a lasso of four outputs the KKT residual came out as large as the strength.
+UNSIZED: Mapping[str, str] = {
+    "ASGD": "steps by a rate that it sets one step before, and averages weights, so that no zeros are left",
+    "Adafactor": "scales each step by the norms of the whole weight and of its whole update",
+    "LBFGS": "goes where all numbers of all weights together say",
+    "Lion": "moves each number by a sign, as far where its gradient is small as where it is large",
+    "Muon": "moves a matrix as a whole, along its singular vectors",
+    "Rprop": "lets its steps grow while the signs of a gradient stay, as they do where a penalty holds a weight",
+    "SparseAdam": "moves the rows alone that a batch has, and a penalty holds for all rows at each step",
+}
+
+
+def why_unsized(optimizer: Optimizer) -> str:
+    """What an optimizer does that leaves no sizes of its steps; empty where it is just not known."""
+    names = [cls.__name__.removeprefix("Keras") for cls in type(optimizer).__mro__]
+    return next((UNSIZED[name] for name in names if name in UNSIZED), "")

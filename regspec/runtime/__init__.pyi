@@ -1,8 +1,4 @@
 from .kernels.backends import backend as backend
-from .kernels.thresholds import Softened as Softened
-from .kernels.thresholds import StepSize as StepSize
-from .kernels.thresholds import soften as soften
-from .kernels.thresholds import wide as wide
 from .modules.activations import Function as Function
 from .modules.activations import HardSigmoid as HardSigmoid
 from .modules.activations import JumpReLU as JumpReLU

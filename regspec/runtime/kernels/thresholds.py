@@ -51,6 +51,11 @@ def wide(x: Tensor) -> Tensor:
     return x if x.dtype is torch.float64 else x.float()
 
 
+def number(x: Any) -> Any:
+    """A number, as a plain one where that does not wait for a device."""
+    return x.item() if isinstance(x, Tensor) and x.is_cpu else x
+
+
 class Softened(NamedTuple):
     """Numbers, and the threshold of each: ``factor / (sqrt(squares) + eps)``, or ``factor`` where nothing is kept."""
 
@@ -68,9 +73,9 @@ def soften(weights: list[tuple[Tensor, StepSize, float]]) -> None:
     """
     rest = []
     for x, size, strength in weights:
-        factor = size.rate * strength / size.scale
+        factor, eps = number(size.rate * strength / size.scale), number(size.eps / size.scale)
         if isinstance(factor, Tensor) or factor > 0:  # at a rate of zero all stay as they are, to the last bit
-            rest.append(Softened(shard(x), factor, size.eps / size.scale, (*map(shard, size.kept),), size.squares))
+            rest.append(Softened(shard(x), factor, eps, (*map(shard, size.kept),), size.squares))
     if one_pass.takes(sum(each.x.numel() for each in rest)) and not torch._C._len_torch_dispatch_stack():
         taken = [each for each in rest if _is_for_one_pass(each)]
         rest = [each for each in rest if not _is_for_one_pass(each)]
