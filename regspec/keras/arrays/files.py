@@ -87,12 +87,7 @@ class ArrayFile:
         """An array, which must have this shape."""
         if stored.shape != shape:
             raise self._fault(f"has '{stored.name}' with the shape {stored.shape}, where {shape} is wanted")
-        with damaged(self.path):
-            self._check(stored)
-            self._count_bytes(stored)
-            if stored.dtype.kind not in "fiub" and stored.dtype != BFLOAT16:
-                raise self._fault(f"has '{stored.name}' of the type {stored.dtype}, where numbers are wanted")
-            array: NDArray[Any] = np.asarray(stored[()])
+        array = self._read(stored)
         self._taken.append((stored, _is_constant(array)))
         if array.dtype == BFLOAT16:  # the upper halves of float32
             array = (array.view("<u2").astype("<u4") << 16).view("<f4")
@@ -140,15 +135,19 @@ class ArrayFile:
         self._check(stored)
         if not layer or not alike:
             return False
-        self._count_bytes(stored)
-        own = stored[()]
+        own = self._read(stored)
         return any(np.array_equal(each[()], own) for each in alike)
 
-    def _count_bytes(self, stored: Stored) -> None:
-        """Adds up the arrays that are read. Raises where they are larger together than what the file can hold."""
-        self._bytes += stored.nbytes
-        if self._bytes > self._most:
-            raise self._fault(f"says that '{stored.name}' has {stored.nbytes:,} bytes, which it does not hold")
+    def _read(self, stored: Stored) -> NDArray[Any]:
+        """The numbers of an array. Raises where it has none, or all together are larger than what the file can hold."""
+        with damaged(self.path):
+            self._check(stored)
+            if stored.dtype.kind not in "fiub" and stored.dtype != BFLOAT16:
+                raise self._fault(f"has '{stored.name}' of the type {stored.dtype}, where numbers are wanted")
+            self._bytes += stored.nbytes
+            if self._bytes > self._most:
+                raise self._fault(f"says that '{stored.name}' has {stored.nbytes:,} bytes, which it does not hold")
+            return self.source.read(stored, self._most)
 
     def _check(self, stored: Stored) -> None:
         """Raises where an array is kept in another file, or claims more bytes than this file can hold."""

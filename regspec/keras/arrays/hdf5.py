@@ -9,23 +9,31 @@ from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
+from regspec.keras.arrays.attributes import Attributes, Data
+from regspec.keras.arrays.pieces import check_pieces, count_of_pieces
 from regspec.keras.arrays.sources import Source, damaged, joined
 from regspec.text.problems import Problem, RegspecError
 
 MAX_DEPTH = 64  # of groups in groups
 MAX_ITEMS = 100_000  # in all groups
+MAX_PIECES = 10_000  # of all arrays of a small file, and of a larger one as many as it may hold
+PIECE = 16  # bytes that each takes in a file, at least
 
 
 class Hdf5(Source):
     """The arrays of an HDF5 file: links and datasets that are stored elsewhere are refused."""
 
-    def __init__(self, file: h5py.File, path: Path) -> None:
+    def __init__(self, file: h5py.File, path: Path, data: Data | None = None) -> None:
+        """``data`` are the file's bytes; None of a file that was written here."""
         self.file = file
         self.path = path
-        self._seen = 0
+        self._attributes = Attributes(file, data)
+        self._seen = self._pieces = 0
         with damaged(path):
             self.nbytes = int(file.id.get_filesize())
+            self._most_pieces = max(MAX_PIECES, self.nbytes // PIECE)
             self.root = self._own(file, "model_weights") or file
             self.is_legacy = "layer_names" in self.root.attrs or "layer_names0" in self.root.attrs
             self._joined = self._joined_groups()
@@ -35,8 +43,13 @@ class Hdf5(Source):
         return self._names(self.root, "layer_names")
 
     def backends(self) -> list[str]:
-        said = [group.attrs.get("backend") for group in (self.root, self.file)]
-        return [text_in(each) for each in said if each]
+        said = [self.text("backend", group) for group in (self.root, self.file)]
+        return [each for each in said if each]
+
+    def text(self, name: str, group: h5py.Group | None = None) -> str | None:
+        """The text in an attribute of the file, or of a group in it; None where there is none."""
+        value = self._attributes.value(self.file if group is None else group, name)
+        return None if value is None else text_in(value)
 
     def has(self, group: str) -> bool:
         return group in self._joined or self._own(self.root, group) is not None
@@ -61,14 +74,21 @@ class Hdf5(Source):
     def all(self) -> Iterator[h5py.Dataset]:
         return (dataset for _, dataset in self._datasets(self.file, ""))
 
+    def read(self, stored: h5py.Dataset, most: int) -> NDArray[Any]:
+        self._pieces += count_of_pieces(stored)
+        if self._pieces > self._most_pieces:
+            raise self._fault(f"says that '{stored.name}' has {count_of_pieces(stored):,} pieces, as no array has")
+        check_pieces(stored, most)
+        return np.asarray(stored[()])
+
     def is_elsewhere(self, stored: h5py.Dataset) -> bool:
         return bool(stored.external or stored.is_virtual)
 
-    @staticmethod
-    def _names(group: h5py.Group, key: str) -> list[str]:
+    def _names(self, group: h5py.Group, key: str) -> list[str]:
         """The names in an attribute of a group, or, where they are too many for one, in several that are numbered."""
         keys = [key] if key in group.attrs else takewhile(group.attrs.__contains__, (f"{key}{n}" for n in count()))
-        return [text_in(each) for part in keys for each in np.asarray(group.attrs[part]).reshape(-1)]
+        values = (np.asarray(self._attributes.value(group, part)) for part in keys)
+        return [text_in(each) for value in values for each in value.reshape(-1)]
 
     def _joined_groups(self) -> dict[str, list[tuple[str, str]]]:
         r"""The groups at the root that are named by a whole path, as Windows writes it: a\\b, by each part of the path.

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from regspec.text.problems import Problem, RegspecError
 
@@ -79,6 +80,10 @@ class Source(ABC):
     def of_model(self) -> Iterator[Any]:
         """Those of the model: not of its optimizer, where they are listed by the names of layers."""
         return self.all()
+
+    def read(self, stored: Any, most: int) -> NDArray[Any]:
+        """The numbers of an array. Raises where it can't be what it says; ``most`` are the bytes of any."""
+        return np.asarray(stored[()])
 
     def is_elsewhere(self, stored: Any) -> bool:
         """Whether an array that is listed is kept in another file."""

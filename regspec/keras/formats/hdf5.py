@@ -9,26 +9,24 @@ from pathlib import Path
 import h5py
 
 from regspec.keras.arrays.files import ArrayFile
-from regspec.keras.arrays.hdf5 import Hdf5, text_in
+from regspec.keras.arrays.hdf5 import Hdf5
 from regspec.keras.arrays.sources import damaged
 from regspec.keras.formats.archive import Archive
 from regspec.keras.formats.configs import parsed, words_in
-from regspec.keras.formats.heaps import check_heaps
 
 
 def read(path: Path, *, has_others: bool) -> Archive:
     """What an HDF5 file says; its arrays are not taken where those of another are given. Raises `RegspecError`."""
     source = _source_of(path, path)
     with damaged(path):
-        names = ("model_config", "keras_version", "training_config")
-        config, version, training = (source.file.attrs.get(name) for name in names)
+        config, version, training = map(source.text, ("model_config", "keras_version", "training_config"))
     return Archive(
         path,
-        parsed(text_in(config), path),
-        None if version is None else text_in(version),
+        parsed(str(config), path),
+        version,
         None if has_others else ArrayFile(source, path),
         form=".h5",
-        training={} if training is None else words_in(text_in(training)),
+        training=words_in(training or ""),
     )
 
 
@@ -40,10 +38,7 @@ def arrays_in(file: Path | io.BytesIO, path: Path) -> ArrayFile:
 def _source_of(file: Path | io.BytesIO, path: Path) -> Hdf5:
     with damaged(path):
         opened = h5py.File(file, "r")
-        _, width = opened.id.get_create_plist().get_sizes()
         if isinstance(file, io.BytesIO):
-            check_heaps(file.getbuffer(), width)
-        else:
-            with file.open("rb") as raw, mmap(raw.fileno(), 0, access=ACCESS_READ) as data:
-                check_heaps(data, width)
-        return Hdf5(opened, path)
+            return Hdf5(opened, path, file.getbuffer())
+        with file.open("rb") as raw:
+            return Hdf5(opened, path, mmap(raw.fileno(), 0, access=ACCESS_READ))
