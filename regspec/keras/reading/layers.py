@@ -49,6 +49,11 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "cell": (None,),
     "groups": (1,),
 }
+# What a layer of such a value computes, which no kind does.
+COMPUTES: dict[tuple[str, str, Any], str] = {
+    ("BatchNormalization", "mode", 1): "normalizes each example by itself, over its last axis",
+    ("BatchNormalization", "mode", 2): "takes the statistics of the batch in evaluation too",
+}
 ADAPTING = {("Discretization", "epsilon"), ("Discretization", "num_bins")}  # which only adapt() reads, before saving
 RENAMED = {
     ("MultiHeadAttention", "output_shape"): "output_size",
@@ -150,7 +155,7 @@ def _fields_of(
         if field not in cls.model_fields:
             if key in MEANINGLESS or (cls.__name__, key) in ADAPTING or value in NEUTRAL.get(key, ()) or value is None:
                 continue
-            raise UnportedError(f"{class_name} with {key} = {str(value)[:80]}")
+            raise _unknown(class_name, key, value)
         if field in ("trainable", "seed"):  # the one is said by `layer_of`; torch draws from its own generator
             continue
         if (class_name, key) in SAME_BOUNDS and not isinstance(value, list):
@@ -179,6 +184,17 @@ def _fields_of(
     if is_unsaid and dialect.data_format == "channels_first":  # as an old Keras does not say it everywhere
         fields["data_format"] = dialect.data_format
     return fields
+
+
+def _unknown(class_name: str, key: str, value: Any) -> UnportedError:
+    """The error that no kind has a field of a config, or no such value of it."""
+    what = f"{class_name} with {key} = {str(value)[:80]}"
+    known = COMPUTES.get((class_name, key, value)) if isinstance(value, (int, str)) else None
+    if known is None:
+        return UnportedError(what)
+    way = f"--replace '{class_name}=package.module:Class'"
+    hint = f"put a torch module of yours in its place, which gets its arrays: {way}"
+    return UnportedError(f"{what}, which {known}", hint)
 
 
 def _whose(item: Mapping[str, Any]) -> str:
