@@ -251,6 +251,7 @@ class Steps:
         """Sorts the parts of the bindings, and has the parameters that decay in groups of their own."""
         parts = [part for binding in self.bindings for part in binding.parts]
         of_weights = [part for part in parts if isinstance(part.term, WeightTerm)]
+        of_weights.sort(key=lambda part: part.is_of_units)  # proximal steps go from what is in others to what holds it
         self.parts = {route: [part for part in of_weights if part.route == route] for route in get_args(Route)}
         self.carried = [part for part in parts if isinstance(part.term, Listener)]
         self.decays.arrange(self.parts["decay"])
