@@ -97,6 +97,58 @@ def test_tensors(chosen: str, l1: float, l2: float, before: str, route: str) -> 
         agree(x.grad, gradient, 1e-2 if x.dtype is torch.float16 else 1e-6)
 
 
+# Each with the threshold of its step for an L1 of 0.3, by what it keeps.
+SOFTENED: dict[str, tuple[Callable[..., torch.optim.Optimizer], Callable[[dict[str, Any]], Any]]] = {
+    "SGD": (partial(torch.optim.SGD, lr=0.5), lambda kept: 0.15),
+    "SGD, momentum": (partial(torch.optim.SGD, lr=0.1, momentum=0.8), lambda kept: 0.15),
+    "no rate": (partial(torch.optim.Adam, lr=0.0), lambda kept: 0.0),
+    "Adam": (
+        partial(torch.optim.Adam, lr=0.2, eps=1e-3),
+        lambda kept: 0.06 / ((kept["exp_avg_sq"].double() / (1 - 0.999 ** kept["step"].item())).sqrt() + 1e-3),
+    ),
+    "Adagrad": (
+        partial(torch.optim.Adagrad, lr=0.2, eps=1e-3),
+        lambda kept: 0.06 / (kept["sum"].double().sqrt() + 1e-3),
+    ),
+    "Adamax": (partial(torch.optim.Adamax, lr=0.2, eps=1e-3), lambda kept: 0.06 / kept["exp_inf"].double()),
+    "Adadelta": (
+        partial(torch.optim.Adadelta, lr=1.0, eps=1e-3),
+        lambda kept: 0.3 * ((kept["acc_delta"].double() + 1e-3) / (kept["square_avg"].double() + 1e-3)).sqrt(),
+    ),
+}
+
+
+@on_either
+@pytest.mark.parametrize("name", SOFTENED)
+def test_soft_thresholds(chosen: str, name: str) -> None:
+    """Of tensors of each layout, beside those of the same steps without; tensors that are no leaf see the change."""
+    backend(chosen)
+    make, threshold = SOFTENED[name]
+    models = [Tensors(0.3, 0.0), Tensors(0.3, 0.0)]
+    models[1].load_state_dict(models[0].state_dict())
+    optimizers = [make(model.parameters()) for model in models]
+    regspec.bind(models[0], optimizers[0], l1="proximal")
+    versions = [x._version for x in models[0].parameters()]
+    zeros = 0
+    for _ in range(2):
+        for xs in zip(*[model.parameters() for model in models], strict=True):
+            xs[0].grad = torch.randn_like(xs[0])
+            xs[1].grad = xs[0].grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+        for x, plain in zip(*[model.parameters() for model in models], strict=True):
+            wide = plain.detach().double()
+            wanted = wide.sign() * (wide.abs() - threshold(optimizers[1].state[plain])).clamp_min(0)
+            agree(x.detach(), wanted.to(x.dtype), 2e-3 if x.dtype is torch.float16 else 1e-6)
+            zeros += int((x == 0).sum())
+            with torch.no_grad():
+                plain.copy_(x)
+    assert (zeros > 100) is (name != "no rate")
+    if name == "SGD":  # torch counts its own change, and the threshold is another one
+        changes = [x._version - before for x, before in zip(models[0].parameters(), versions, strict=True)]
+        assert min(changes) >= 4
+
+
 @on_either
 def test_many_numbers(chosen: str) -> None:
     """Their sum is as exact as single precision is."""

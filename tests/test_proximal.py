@@ -26,6 +26,7 @@ from regspec.training.options.keras_optimizers import (
     KerasAdagrad,
     KerasAdam,
     KerasAdamax,
+    KerasLion,
     KerasRMSprop,
     KerasSGD,
 )
@@ -84,7 +85,7 @@ def test_step_sizes(make: Make) -> None:
 
 
 def fit(
-    make: Make, loss: Callable[[Tensor], Tensor], weight: Tensor, regularizer: dict[str, Any], **fields: Any
+    make: Make, loss: Callable[[Tensor], Tensor], weight: Tensor, regularizer: Any, **fields: Any
 ) -> tuple[Tensor, Tensor]:
     """The weight after many steps, the last of them short, and the gradient of the loss there."""
     units, features = weight.shape
@@ -155,6 +156,24 @@ def test_group_lasso(name: str) -> None:
     np.testing.assert_allclose(weight.numpy(), wanted, atol=1e-3)
 
 
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_sparse_group_lasso(name: str) -> None:
+    """An L1 and a group lasso of one weight, in whatever order they are written."""
+    x, y = regression(4)
+    weight, gradient = fit(
+        OPTIMIZERS[name],
+        lambda weight: 0.5 * (x @ weight.T - y).square().sum(1).mean(),
+        torch.randn(4, 9, dtype=torch.float64),
+        [{"group_lasso": {"strength": 0.1, "axis": "input"}}, {"l1": 0.2}],
+    )
+    strength, norms = 0.1 * 4**0.5, weight.norm(dim=0)
+    assert ((weight == 0).any(0) & (norms > 0)).any()
+    beyond = ((gradient.abs() - 0.2).clamp_min(0).norm(dim=0) - strength).clamp_min(0)
+    smooth = gradient + strength * weight / norms.clamp_min(1e-9)
+    inside = torch.where(weight == 0, (gradient.abs() - 0.2).clamp_min(0), smooth + 0.2 * weight.sign())
+    assert torch.where(norms == 0, beyond, inside.norm(dim=0)).max() < 1e-4
+
+
 @pytest.mark.parametrize("name", ["radam", "adagrad", "rmsprop"])
 def test_logistic(name: str) -> None:
     x, y = regression(1)
@@ -190,6 +209,57 @@ def test_group_lasso_of_weights_that_are_not_negative(name: str) -> None:
     beyond = ((-gradient).clamp_min(0).norm(dim=0) - strength).clamp_min(0)
     inside = torch.where(weight > 0, gradient + strength * weight / norms.clamp_min(1e-9), gradient.clamp_max(0))
     assert torch.where(norms == 0, beyond, inside.norm(dim=0)).max() < 1e-4
+
+
+# -- which optimizers --------------------------------------------------------------------------------------------------
+
+
+class Unknown(optim.Optimizer):
+    """Of another library."""
+
+    def __init__(self, params: Any, lr: float) -> None:
+        super().__init__(params, {"lr": lr})
+
+    def step(self, closure: Any = None) -> None:
+        """Moves nothing."""
+
+
+class Lion(Unknown):
+    """As other libraries have it."""
+
+
+# What is said of those that have no step size for each number.
+UNSIZED = {
+    optim.Adafactor: "Adafactor scales each step by the norms of the whole weight and of its whole update: it has no",
+    optim.LBFGS: "LBFGS goes where all numbers of all weights together say: it has no step size for each number",
+    optim.Muon: "Muon moves a matrix as a whole, along its singular vectors: it has no step size for each number",
+    optim.Rprop: "Rprop lets its steps grow while the signs of a gradient stay",
+    optim.ASGD: "ASGD steps by a rate that it sets one step before, and averages weights",
+    optim.SparseAdam: "SparseAdam moves the rows alone that a batch has, and a penalty holds for all rows",
+    KerasLion: "KerasLion moves each number by a sign, as far where its gradient is small as where it is large",
+    Lion: "Lion moves each number by a sign",
+    Unknown: "how far a step of Unknown moves each number of a weight is not known, as a proximal step needs it",
+}
+TORCHS = [cls for cls in vars(optim).values() if isinstance(cls, type) and issubclass(cls, optim.Optimizer)]
+TORCHS.remove(optim.Optimizer)
+
+
+@pytest.mark.parametrize("cls", dict.fromkeys([*TORCHS, *UNSIZED]), ids=lambda cls: cls.__name__)
+def test_every_optimizer(cls: Any) -> None:
+    """Its step size is measured above, or it is refused by its name, with what it does and what to take instead."""
+    layer = nn.Linear(3, 2, bias=False)
+    model = regspec.regularize(nn.Sequential(layer), [{"types": ["Linear"], "kernel_regularizer": "l1"}])
+    optimizer = cls(model.parameters(), lr=0.1)
+    if cls not in UNSIZED:
+        regspec.bind(model, optimizer, l1="proximal")
+        assert any(type(make([nn.Parameter(torch.ones(2, 2))])) is cls for make in SIZED.values())
+        return
+    with pytest.raises(regspec.RegspecError) as caught:
+        regspec.bind(model, optimizer, l1="proximal")
+    (problem,) = caught.value.problems
+    assert UNSIZED[cls] in problem.what
+    assert "give these weights to SGD, Adam, NAdam" in problem.hint
+    assert problem.hint.endswith("or take the loss route")
 
 
 # -- one step ----------------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from regspec.modules.optimizers import (
     parameters_of,
 )
 from regspec.modules.parts import Part, Route, is_of_forward, weights_of
-from regspec.modules.step_sizes import SIZES, has_step_sizes
+from regspec.modules.step_sizes import SIZES, has_step_sizes, why_unsized
 from regspec.modules.stepping import Binding
 from regspec.runtime import L1, L2, GroupLasso, GroupLassoOfBlocks, WithWeights
 from regspec.runtime.penalties.listeners import Listener
@@ -250,7 +250,9 @@ def _refused(part: Part, chain: list[Any], decoupled: bool) -> Iterator[Problem]
         elif not has_step_sizes(optimizer):
             known = ", ".join(each.__name__ for each in SIZES)
             what = f"how far a step of {kind} moves each number of a weight is not known, as a proximal step needs it"
-            yield Problem(what, f"it is of {known} and what is derived from them; or take the loss route")
+            if why := why_unsized(optimizer):
+                what = f"{kind} {why}: it has no step size for each number, as a proximal step needs it"
+            yield Problem(what, f"give these weights to {known} or what is derived from them; or take the loss route")
         if part.kind == "group_lasso" and len(part.parameters) > 1 and not part.is_of_units:
             yield Problem(f"'{part.name}' has groups over several parameters, which have no proximal step here")
 

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from regspec.modules.parts import AGAIN, Now, Part
-from regspec.modules.step_sizes import Group, in_pieces, step_size
+from regspec.modules.step_sizes import Group, step_size
 from regspec.runtime import NonNeg
 from regspec.runtime.kernels.fused import add_gradients as add_fused
 from regspec.runtime.kernels.fused import add_to_grad
 from regspec.runtime.kernels.sharded import fill, penalty_of, whole
+from regspec.runtime.kernels.thresholds import soften
 from regspec.runtime.penalties.state import penalized_in
 from regspec.runtime.penalties.terms import WeightTerm
 from regspec.runtime.penalties.units import UnitTerm
@@ -90,25 +91,35 @@ def penalty_on_gradient(parts: list[tuple[Part, Now]], signs: Mapping[nn.Paramet
 
 
 @torch.no_grad()
-def shrink(part: Part, optimizer: Optimizer, groups: Mapping[nn.Parameter, Group]) -> None:
-    """The proximal step of each weight, by the size of the optimizer's step."""
-    if isinstance(part.term, UnitTerm):
-        _shrink_units(part, part.term, optimizer, groups)
-        return
-    for parameter in part.parameters:
-        if not parameter.requires_grad or parameter.grad is None:
-            continue  # the optimizer left it alone
-        if parameter not in groups:
-            raise RuntimeError(f"the weight of '{part.name}' {_GONE}")
+def shrink(parts: list[Part], optimizer: Optimizer, groups: Mapping[nn.Parameter, Group]) -> None:
+    """The proximal steps of weights, by the size of the optimizer's step: first those of L1, number by number.
+
+    In this order the two of a weight with a group lasso, too, are that of the sum (Yu (2013), On decomposing the
+    proximal map, theorem 4), in sizes of steps that differ as well. Units, which hold slices of weights, come last.
+    """
+    strengths: dict[nn.Parameter, float] = {}
+    of_groups = []
+    units = [(part, part.term) for part in parts if isinstance(part.term, UnitTerm)]
+    for part in parts:
+        for parameter in () if part.is_of_units else part.parameters:
+            if not parameter.requires_grad or parameter.grad is None:
+                continue  # the optimizer left it alone
+            if parameter not in groups:
+                raise RuntimeError(f"the weight of '{part.name}' {_GONE}")
+            if part.kind == "l1":
+                strengths[parameter] = strengths.get(parameter, 0.0) + part.strength
+            else:
+                of_groups.append((part, parameter))
+    sizes = {each: step_size(optimizer, groups[each], each) for each in strengths}
+    soften([(each, sizes[each], strength) for each, strength in strengths.items()])
+    for part, parameter in of_groups:
         size = step_size(optimizer, groups[parameter], parameter)
-        if part.kind == "l1":  # number by number, and so each shard by itself
-            for piece, own_size in in_pieces(parameter, size):
-                piece.copy_(part.regularizer.shrunk(piece, own_size.threshold(part.strength)))
-            continue
         weight = whole(parameter)
         if _is_nonnegative(part):  # of both at once; what is shrunk first keeps a norm of numbers that go
             weight = weight.clamp_min(0)
         fill(parameter, part.regularizer.shrunk(weight, whole(size.threshold(part.strength))))
+    for part, term in units:
+        _shrink_units(part, term, optimizer, groups)
 
 
 def _is_nonnegative(part: Part) -> bool:

@@ -251,7 +251,6 @@ class Steps:
         """Sorts the parts of the bindings, and has the parameters that decay in groups of their own."""
         parts = [part for binding in self.bindings for part in binding.parts]
         of_weights = [part for part in parts if isinstance(part.term, WeightTerm)]
-        of_weights.sort(key=lambda part: part.is_of_units)  # proximal steps go from what is in others to what holds it
         self.parts = {route: [part for part in of_weights if part.route == route] for route in get_args(Route)}
         self.carried = [part for part in parts if isinstance(part.term, Listener)]
         self.decays.arrange(self.parts["decay"])
@@ -318,8 +317,7 @@ class Steps:
             return
         proximal = self.parts["proximal"]
         groups = {parameter: group for group in optimizer.param_groups if proximal for parameter in group["params"]}
-        for part in proximal:
-            shrink(part, optimizer, groups)
+        shrink(proximal, optimizer, groups)
         constrained = [each for each in self.bindings if any(module._regspec.constraints for module in each.modules())]
         if constrained and not stands_still(optimizer):
             for binding in constrained:
