@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import regspec
 from regspec.runtime import L1L2, Regularized, backend
-from regspec.runtime.kernels import one_pass
+from regspec.runtime.kernels import one_pass, thresholds
 from tests.net import KERNEL, Net, Run, agree, by_rules, check, ruled, weight_gradients
 from tests.test_settings import CONTEXTS, RUNS, TOLERANCES
 
@@ -147,6 +147,18 @@ def test_soft_thresholds(chosen: str, name: str) -> None:
     if name == "SGD":  # torch counts its own change, and the threshold is another one
         changes = [x._version - before for x, before in zip(models[0].parameters(), versions, strict=True)]
         assert min(changes) >= 4
+
+
+@pytest.mark.parametrize("kept", [(), (torch.rand(7, 5) * 1e-2,)], ids=["no sizes", "sizes"])
+def test_thresholds_that_a_device_has(kept: tuple[Tensor, ...]) -> None:
+    """On a GPU rates and counts of steps are tensors, for which nobody waits."""
+    given = [torch.randn(7, 5), torch.randn(7, 5)]
+    for numbers in ((0.02, 1e-3), (torch.tensor(0.02), torch.tensor(1e-3)), (torch.tensor(0.02), 1e-3)):
+        xs = [x.clone() for x in given]
+        thresholds._soften_together([thresholds.Softened(x, *numbers, kept, None) for x in xs])
+        for x, before in zip(xs, given, strict=True):
+            limit = 0.02 / (kept[0].sqrt() + 1e-3) if kept else 0.02
+            agree(x, before.sign() * (before.abs() - limit).clamp_min(0), 1e-6)
 
 
 @on_either

@@ -105,7 +105,10 @@ ADAPTIVE: dict[str, Callable[..., torch.optim.Optimizer]] = {
 
 
 def proximal_steps() -> Iterator[Figure]:
-    """A step with the proximal route of L1 over ResNet-50's kernels, against the optimizer's own."""
+    """A step with the proximal route of L1 over ResNet-50's kernels, against the optimizer's own.
+
+    What bytes allow stands in `regspec.runtime.kernels.thresholds`: for a fused step it is not what is aimed at.
+    """
     for name, make in ADAPTIVE.items():
         kernels, shrunk = Kernels(), Kernels()
         plain, bound = (make(each.parameters, lr=1e-9) for each in (kernels, shrunk))

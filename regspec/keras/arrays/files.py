@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from regspec.keras.arrays.sources import BFLOAT16, Source, Stored, damaged, joined
 from regspec.text.problems import Problem, RegspecError
 
+MAX_WIDTH = 8  # bytes of a number, as torch has them
 # Where the layers of a model have their groups, within the model's own. tf.keras 2.12 to 2.14 had a name of its own.
 OLD_CONTAINER = "_layer_checkpoint_dependencies"
 CONTAINERS = (OLD_CONTAINER, "layers")
@@ -142,8 +143,9 @@ class ArrayFile:
         """The numbers of an array. Raises where it has none, or all together are larger than what the file can hold."""
         with damaged(self.path):
             self._check(stored)
-            if stored.dtype.kind not in "fiub" and stored.dtype != BFLOAT16:
-                raise self._fault(f"has '{stored.name}' of the type {stored.dtype}, where numbers are wanted")
+            dtype = stored.dtype
+            if (dtype.kind not in "fiub" or dtype.itemsize > MAX_WIDTH) and dtype != BFLOAT16:
+                raise self._fault(f"has '{stored.name}' of the type {dtype}, where numbers are wanted")
             self._bytes += stored.nbytes
             if self._bytes > self._most:
                 raise self._fault(f"says that '{stored.name}' has {stored.nbytes:,} bytes, which it does not hold")

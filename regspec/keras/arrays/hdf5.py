@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from regspec.keras.arrays.attributes import Attributes, Data
+from regspec.keras.arrays.headers import Headers
 from regspec.keras.arrays.pieces import check_pieces, count_of_pieces
 from regspec.keras.arrays.sources import Source, damaged, joined
 from regspec.text.problems import Problem, RegspecError
@@ -25,11 +25,11 @@ PIECE = 16  # bytes that each takes in a file, at least
 class Hdf5(Source):
     """The arrays of an HDF5 file: links and datasets that are stored elsewhere are refused."""
 
-    def __init__(self, file: h5py.File, path: Path, data: Data | None = None) -> None:
-        """``data`` are the file's bytes; None of a file that was written here."""
+    def __init__(self, file: h5py.File, path: Path, headers: Headers | None = None) -> None:
+        """``headers`` are the file's; None of a file that was written here."""
         self.file = file
         self.path = path
-        self._attributes = Attributes(file, data)
+        self._headers = headers
         self._seen = self._pieces = 0
         with damaged(path):
             self.nbytes = int(file.id.get_filesize())
@@ -48,8 +48,21 @@ class Hdf5(Source):
 
     def text(self, name: str, group: h5py.Group | None = None) -> str | None:
         """The text in an attribute of the file, or of a group in it; None where there is none."""
-        value = self._attributes.value(self.file if group is None else group, name)
+        value = self._attribute(self.file if group is None else group, name)
         return None if value is None else text_in(value)
+
+    def _attribute(self, group: h5py.Group, name: str) -> Any:
+        """The value of an attribute; None where there is none. Raises `ValueError` where it can't be what it says."""
+        if name not in group.attrs:
+            return None
+        dtype = group.attrs.get_id(name).dtype
+        if dtype.hasobject:
+            text = h5py.check_string_dtype(dtype)
+            if text is None or text.length is not None:
+                raise ValueError(f"'{name}' is neither text nor numbers")
+            if self._headers is not None:
+                self._headers.check_texts(h5py.h5o.get_info(group.id).addr)
+        return group.attrs[name]
 
     def has(self, group: str) -> bool:
         return group in self._joined or self._own(self.root, group) is not None
@@ -87,7 +100,7 @@ class Hdf5(Source):
     def _names(self, group: h5py.Group, key: str) -> list[str]:
         """The names in an attribute of a group, or, where they are too many for one, in several that are numbered."""
         keys = [key] if key in group.attrs else takewhile(group.attrs.__contains__, (f"{key}{n}" for n in count()))
-        values = (np.asarray(self._attributes.value(group, part)) for part in keys)
+        values = (np.asarray(self._attribute(group, part)) for part in keys)
         return [text_in(each) for value in values for each in value.reshape(-1)]
 
     def _joined_groups(self) -> dict[str, list[tuple[str, str]]]:
@@ -114,8 +127,11 @@ class Hdf5(Source):
             name = step.encode(errors="surrogateescape")
             if not isinstance(group, h5py.Group) or not group.id.links.exists(name):
                 return None
-            if group.id.links.get_info(name).type != h5py.h5l.TYPE_HARD:
+            link = group.id.links.get_info(name)
+            if link.type != h5py.h5l.TYPE_HARD:
                 raise self._fault(f"has '{step}', a link, which is not followed")
+            if self._headers is not None:
+                self._headers.check(link.u)
             group = group[step]
         return group
 

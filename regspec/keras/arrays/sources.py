@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from regspec.keras.arrays.headers import UnreadError
 from regspec.text.problems import Problem, RegspecError
 
 BFLOAT16 = np.dtype("V2")  # as which Keras writes it, because HDF5 has no such type
@@ -102,6 +103,9 @@ def damaged(path: Path) -> Iterator[None]:
     """Turns what h5py or zipfile raise inside into the problem that the file is damaged."""
     try:
         yield
+    except UnreadError:
+        what = "is HDF5 of a form that Keras does not write, and that is not read"
+        raise RegspecError(Problem(what, "load it in Keras, and save it again", str(path))) from None
     except DAMAGE as error:
         raise RegspecError(Problem(f"is damaged: {error}", path=str(path))) from None
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import io
-from mmap import ACCESS_READ, mmap
 from pathlib import Path
-
-import h5py
 
 from regspec.keras.arrays.files import ArrayFile
 from regspec.keras.arrays.hdf5 import Hdf5
+from regspec.keras.arrays.headers import opened
 from regspec.keras.arrays.sources import damaged
 from regspec.keras.formats.archive import Archive
 from regspec.keras.formats.configs import parsed, words_in
@@ -37,8 +35,5 @@ def arrays_in(file: Path | io.BytesIO, path: Path) -> ArrayFile:
 
 def _source_of(file: Path | io.BytesIO, path: Path) -> Hdf5:
     with damaged(path):
-        opened = h5py.File(file, "r")
-        if isinstance(file, io.BytesIO):
-            return Hdf5(opened, path, file.getbuffer())
-        with file.open("rb") as raw:
-            return Hdf5(opened, path, mmap(raw.fileno(), 0, access=ACCESS_READ))
+        found, headers = opened(file)
+        return Hdf5(found, path, headers)

@@ -12,15 +12,14 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-import h5py
-
+from regspec.keras.arrays.headers import SIGNATURE, opened
+from regspec.keras.arrays.sources import DAMAGE
 from regspec.keras.formats.configs import json_in
 from regspec.keras.formats.folders import file_in
 from regspec.keras.formats.saved_model.protobuf import varint
 
 START = 4096  # bytes that are looked at
 MAX_MEMBERS = 10_000  # that are looked at
-HDF5 = b"\x89HDF\r\n\x1a\n"
 BLANKS = b"\xef\xbb\xbf\xff\xfe\x00 \t\r\n"  # that may stand before a JSON text: marks of its encoding, and spaces
 
 
@@ -73,16 +72,17 @@ class Sight:
     @property
     def is_hdf5(self) -> bool:
         """Whether it is an HDF5 file, which may have a block of something else before it, but no archive around it."""
-        starts = [at for at in (0, 512, 1024, 2048) if self.start[at : at + len(HDF5)] == HDF5]
+        starts = [at for at in (0, 512, 1024, 2048) if self.start[at : at + len(SIGNATURE)] == SIGNATURE]
         return 0 in starts or (bool(starts) and not self.members)
 
     @cached_property
     def keys(self) -> frozenset[str]:
         """The names of the attributes and of the groups at the root of an HDF5 file; none where that is damaged."""
         try:
-            with h5py.File(self.path) as file:
+            file, _ = opened(self.path)
+            with file:
                 return frozenset(str(name) for name in islice(chain(file.attrs, file), MAX_MEMBERS))
-        except (OSError, RuntimeError, ValueError, KeyError):
+        except DAMAGE:
             return frozenset()
 
     @cached_property

@@ -102,10 +102,14 @@ def _soften(x: Any, squares: Any, factor: float, eps: float) -> None:
 
 @njit(**FAST)  # type: ignore[untyped-decorator]  # numba has no types
 def _soften_alike(x: Any, threshold: float) -> None:
-    """A soft threshold that all numbers share."""
-    limit = x.dtype.type(threshold)
-    for i in range(len(x)):
-        x[i] -= min(max(x[i], -limit), limit)
+    """A soft threshold that all numbers share, in four streams."""
+    limit, quarter = x.dtype.type(threshold), len(x) // 4
+    for i in range(quarter):
+        for stream in range(4):
+            j = i + stream * quarter
+            x[j] -= min(max(x[j], -limit), limit)
+    for j in range(4 * quarter, len(x)):
+        x[j] -= min(max(x[j], -limit), limit)
 
 
 # -- over all ----------------------------------------------------------------------------------------------------------
