@@ -110,7 +110,7 @@ def kept(network: Network, seed: int, *, keep: float) -> Made:
     """Trained, shrunk to a share of each layer's units, and trained on."""
     model = trained(regspec.build(regspec.loads(network.text), seed=seed), network.epochs - network.tuned, network.rate, seed)
     smaller = regspec.shrink(model, keep=keep).build()
-    trained(smaller, network.tuned, network.rate / 10, seed)
+    trained(smaller, network.tuned, network.rate / 2, seed)
     return smaller, smaller
 
 
@@ -127,7 +127,7 @@ def torch_pruned(network: Network, seed: int, *, ratio: float) -> Made:
         pruning_ratio=ratio,
         ignored_layers=[smaller.logits],
     ).step()
-    trained(smaller, network.tuned, network.rate / 10, seed)
+    trained(smaller, network.tuned, network.rate / 2, seed)
     return smaller, smaller
 
 
@@ -137,27 +137,28 @@ def l1(strength: float, route: str) -> Callable[[Network, int], Made]:
 
 
 def coupled(strength: float) -> Callable[[Network, int], Made]:
-    penalty = f"{{group_lasso: {{strength: {strength!r}, axis: output, coupled: true}}}}"
-    return partial(penalized, rules=f"regularizers:\n  - {{layers: '.*', kernel: {penalty}}}\n", group_lasso="proximal")
+    """A group for all that makes a unit, in all layers."""
+    rules = f"regularizers:\n  - {{units: {{group_lasso: {strength!r}}}}}\n"
+    return partial(penalized, rules=rules, group_lasso="proximal")
 
 
-NETWORKS = {"mlp": Network(MLP, 60, 20), "resnet": Network(resnet(), 12, 4)}
+NETWORKS = {"mlp": Network(MLP, 60, 20), "resnet": Network(resnet(), 16, 8)}
 WAYS: dict[str, dict[str, Callable[[Network, int], Made]]] = {
     "mlp": {
         "no penalty": penalized,
         "L1 in the loss": l1(3e-4, "loss"),
-        "L1, proximal": l1(3e-4, "proximal"),
+        "L1, proximal": l1(4e-4, "proximal"),
         "coupled group lasso, proximal": coupled(3e-4),
-        "shrink --keep, trained on": partial(kept, keep=0.3),
-        "Torch-Pruning, trained on": partial(torch_pruned, ratio=0.7),
+        "shrink --keep, trained on": partial(kept, keep=0.35),
+        "Torch-Pruning, trained on": partial(torch_pruned, ratio=0.65),
     },
     "resnet": {
         "no penalty": penalized,
         "L1 in the loss": l1(1e-4, "loss"),
-        "L1, proximal": l1(1e-4, "proximal"),
-        "coupled group lasso, proximal": coupled(1e-4),
-        "shrink --keep, trained on": partial(kept, keep=0.5),
-        "Torch-Pruning, trained on": partial(torch_pruned, ratio=0.5),
+        "L1, proximal": l1(3e-4, "proximal"),
+        "coupled group lasso, proximal": coupled(3e-4),
+        "shrink --keep, trained on": partial(kept, keep=0.68),
+        "Torch-Pruning, trained on": partial(torch_pruned, ratio=0.32),
     },
 }
 
