@@ -604,8 +604,8 @@ MUTANTS = (
     Mutant(
         "the term of a block has no regularizer in the table of terms",
         "report/findings.py",
-        'found += [] if node.is_again else _regularizers(node.block, f"{prefix}{node.path}.")',
-        "found += [] if node.is_again else _regularizers(node.block, prefix)",
+        'found += [] if node.is_again else _regularizers(root, node.block, f"{prefix}{node.path}.")',
+        "found += [] if node.is_again else _regularizers(root, node.block, prefix)",
         "tests/test_report.py -k blocks",
     ),
     Mutant(
@@ -749,6 +749,49 @@ MUTANTS = (
         "said |= {problem.hint} if problem.hint else set()",
         "said |= set()",
         "tests/test_port_places.py -k once",
+    ),
+    # -- units --------------------------------------------------------------------------------------------------------
+    Mutant(
+        "what takes a unit is in its group",
+        "graph/coupled.py",
+        'if roles[key][0] != "takes" and key[:2] in trained:',
+        "if key[:2] in trained:",
+        "tests/test_units.py -k group",
+    ),
+    Mutant(
+        "a unit that stays is penalized",
+        "graph/coupled.py",
+        "if units.why_kept(root) is None:",
+        "if True:",
+        "tests/test_units.py -k faults",
+    ),
+    Mutant(
+        "pieces of a weight are one run",
+        "targets/torch/coupled.py",
+        "np.flatnonzero(np.diff(starts) != units * each) + 1",
+        "np.flatnonzero(np.diff(starts) < 0) + 1",
+        "tests/test_units.py -k group",
+    ),
+    Mutant(
+        "a frozen parameter is in the norm of a group",
+        "runtime/penalties/units.py",
+        "weight_at(module, way, self.counts_frozen) if is_first",
+        "weight_at(module, way, True) if is_first",
+        "tests/test_units.py -k frozen",
+    ),
+    Mutant(
+        "a parameter without a gradient moves with its units",
+        "modules/routes.py",
+        "return 0.0  # the optimizer left it alone",
+        "return 0.1  # the optimizer left it alone",
+        "tests/test_units.py -k move",
+    ),
+    Mutant(
+        "each parameter of a unit has a threshold of its own",
+        "modules/routes.py",
+        "if any(isinstance(size, Tensor) or size != threshold for size in sizes):",
+        "if any(isinstance(size, Tensor) and size is not threshold for size in sizes[:0]):",
+        "tests/test_units.py -k adam",
     ),
     # -- shrinking -----------------------------------------------------------------------------------------------------
     Mutant(

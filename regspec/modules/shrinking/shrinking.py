@@ -141,7 +141,7 @@ def made_without(model: nn.Module, spec: ModelSpec, live: Live, choice: Choice) 
     weights = _state(smaller, left, state)
     buffers = {name for name, _ in model.named_buffers()}
     counts = [sum(each.numel() for name, each in some.items() if name not in buffers) for some in (state, weights)]
-    return Shrunk(smaller, weights, _report(live, left, reasons(live, choice), (counts[0], counts[1])))
+    return Shrunk(smaller, weights, _report(live, left, spec, reasons(live, choice), (counts[0], counts[1])))
 
 
 def _check_fits(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], held: Mapping[Key, Held]) -> None:
@@ -235,10 +235,13 @@ def _state(spec: ModelSpec, left: Sliced, state: Mapping[str, Tensor]) -> dict[s
     return found
 
 
-def _report(live: Live, left: Sliced, stays: Mapping[str, int], weights: tuple[int, int]) -> ShrinkReport:
+def _report(
+    live: Live, left: Sliced, spec: ModelSpec, stays: Mapping[str, int], weights: tuple[int, int]
+) -> ShrinkReport:
     terms = [term for call in live.units.calls for term in call.node.resolved.terms if not term.is_activity]
     is_smaller = any(each.before != each.after for each in changes_in(left))
-    notes = [SIZED] if is_smaller and any(term.regularizer.reads_units for term in terms) else []
+    is_sized = bool(graph_of(spec).coupled) or any(term.regularizer.reads_units for term in terms)
+    notes = [SIZED] if is_smaller and is_sized else []
     return ShrinkReport(changes_in(left), weights, left.folded, stays, None, tuple(notes))
 
 

@@ -1,4 +1,4 @@
-"""What computes L1 and L2 on a CPU: code that numba compiles for this machine, or torch's own operations.
+"""What computes L1, L2 and soft thresholds on a CPU: code that numba compiles for this machine, or torch's operations.
 
 numba is in the extra ``fast``. It takes 0.3 s to import, and about 2 s the first time to compile, so it is loaded
 when weights are many. Where it is missing torch's operations do the same; where it fails they do, too, and say so.
@@ -21,7 +21,7 @@ from torch import Tensor
 
 FEWEST = 2**19  # numbers for which numba is loaded
 CHOICES = ("auto", "numba", "torch")
-Part = tuple[float, float, Tensor, Tensor | None]  # strengths, a tensor, and its gradient where that is to be changed
+Part = tuple[float, float, Tensor, Tensor | None]  # two factors, a tensor, and another one that lies as it does
 
 _chosen = "auto"
 _loading = threading.Lock()
@@ -69,13 +69,13 @@ def _has_channels_last(x: Tensor) -> bool:
     )
 
 
-def lie_alike(x: Tensor, gradient: Tensor) -> bool:
-    """Whether a gradient's numbers lie in memory as those of its tensor, which is in one piece."""
+def lie_alike(x: Tensor, other: Tensor) -> bool:
+    """Whether another tensor's numbers, as of a gradient, lie in memory as those of a tensor that is in one piece."""
     return (
-        gradient.dtype is x.dtype
-        and is_in_one_piece(gradient)
-        and not gradient.is_inference()  # it has no version
-        and (gradient.stride() == x.stride() or (gradient.is_contiguous() and x.is_contiguous()))
+        other.dtype is x.dtype
+        and is_in_one_piece(other)
+        and not other.is_inference()  # it has no version
+        and (other.stride() == x.stride() or (other.is_contiguous() and x.is_contiguous()))
     )
 
 
@@ -101,14 +101,24 @@ def write(parts: list[Part]) -> None:
         _run(parts, _by_numba().WRITE)
 
 
+def soften(parts: list[Part]) -> None:
+    """Moves each number of tensors of one type towards zero by ``factor / (sqrt(squares) + eps)``, and no further.
+
+    A part is ``(factor, eps, tensor, squares)``; where all are without squares it is by the factor.
+    """
+    code = _by_numba()
+    _run(parts, code.SOFTEN_ALIKE if parts[0][3] is None else code.SOFTEN)
+    torch.autograd.graph.increment_version([x for _, _, x, _ in parts])
+
+
 def _run(parts: list[Part], what: int) -> array[float]:
     """Has the threads of torch work on tensors; returns the results of chunks."""
     code = _by_numba()
     table, numbers, start = array("q", [0] * code.HEAD), array("d"), 0
-    for l1, l2, x, gradient in parts:
+    for first, second, x, other in parts:
         address = x.data_ptr()
-        table.extend((start, address, address if gradient is None else gradient.data_ptr()))
-        numbers.extend((l1, l2))
+        table.extend((start, address, address if other is None else other.data_ptr()))
+        numbers.extend((first, second))
         start += x.numel()
     table.extend((start, 0, 0))
     chunks = -(-start // code.CHUNK)

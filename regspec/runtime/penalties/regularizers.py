@@ -102,7 +102,8 @@ class L1:
 
         Parikh and Boyd (2014), Proximal algorithms, section 6.5.2.
         """
-        return x - x.clamp(-threshold, threshold)
+        wide = _wide(x)
+        return (wide - wide.clamp(-threshold, threshold)).to(x.dtype)
 
 
 @dataclass(frozen=True)
