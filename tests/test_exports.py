@@ -25,7 +25,7 @@ SLOW = ("alexnet", "vgg11")  # for their many weights
 IN_ONNX = ("digits_cnn", "bilstm", "transformer", "dlrm", "sae")
 # torch.export traces all of them; of what torch.compile might see otherwise, one of each: penalties of outputs, masks,
 # random numbers, schedules, blocks in a loop, derivatives, recurrence that it refuses
-IN_ONE_GRAPH = ("sparse_autoencoder", "bilstm", "transformer", "vae", "gpt", "resnet18", "pinn", "siamese", "dlrm", "unet")
+IN_ONE_GRAPH = ("sparse_autoencoder", "bilstm", "transformer", "vae", "gpt", "resnet18", "pinn", "dlrm", "unet")
 
 
 def cases(*fast: str) -> list[Any]:
