@@ -202,6 +202,17 @@ def _runs(units: Sequence[Indices]) -> Iterator[list[Indices]]:
 
 
 def _is_beside(before: tuple[int, ...], after: tuple[int, ...]) -> bool:
-    """Whether each number of a unit in a row is followed by as many of another."""
-    count = next((n for n in range(1, len(before)) if before[n] != before[0] + n), len(before))
-    return all(one + count == other for one, other in zip(before, after, strict=True))
+    """Whether all numbers of a unit that lie in a row are followed by as many of another."""
+    return blocks_of(after) == [(start + count, count) for start, count in blocks_of(before)]
+
+
+def blocks_of(indices: Sequence[int]) -> list[tuple[int, int]]:
+    """Rising indices as those that follow one another: where they begin, and how many they are."""
+    found: list[tuple[int, int]] = []
+    for index in indices:
+        start, count = found[-1] if found else (index, 0)
+        if count and index != start + count:
+            found.append((index, 1))
+        else:
+            found[-1:] = [(start, count + 1)]
+    return found
