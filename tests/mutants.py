@@ -789,8 +789,8 @@ MUTANTS = (
     Mutant(
         "each parameter of a unit has a threshold of its own",
         "modules/routes.py",
-        "if any(isinstance(size, Tensor) or size != threshold for size in sizes):",
-        "if any(isinstance(size, Tensor) and size is not threshold for size in sizes[:0]):",
+        "is_one = not any(isinstance(size, Tensor) or size != sizes[0] for size in sizes)",
+        "is_one = not any(size is None for size in sizes)",
         "tests/test_units.py -k adam",
     ),
     # -- shrinking -----------------------------------------------------------------------------------------------------
