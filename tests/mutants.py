@@ -730,6 +730,20 @@ MUTANTS = (
         "tests/test_port_groups.py",
     ),
     Mutant(
+        "HDF5 makes room for texts before their lengths are looked at",
+        "keras/arrays/headers.py",
+        "if sum(length for length, _ in texts) > len(self.data):",
+        "if sum(length for length, _ in texts) > 2**40:",
+        "tests/test_hostile_hdf5.py -k texts",
+    ),
+    Mutant(
+        "a piece that is too short is filled up with other memory",
+        "keras/arrays/pieces.py",
+        "if length != size:",
+        "if length > size:",
+        "tests/test_hostile_hdf5.py -k pieces",
+    ),
+    Mutant(
         "a link beside a model of TensorFlow.js is followed",
         "keras/formats/folders.py",
         "if not any(target.is_relative_to(root) for root in (own, *_caches(own))):",

@@ -93,6 +93,7 @@ def test_the_one_that_is_changed_is_right(whole: Path) -> None:
     assert port.weights["d.bias"].tolist() == BIAS.tolist()
 
 
+UNREAD = "is HDF5 of a form that Keras does not write, and that is not read"
 LONGER = "is damaged: its texts are longer than it is"
 
 
@@ -117,6 +118,18 @@ def behind(path: Path) -> Path:
     return path
 
 
+def wide(path: Path) -> Path:
+    """A text of letters that have a megabyte each."""
+    raw = bytearray(model(path, is_new=True).read_bytes())
+    dtype = re.compile(rb"\x19...\x10\0\0\0", re.DOTALL).search(raw, raw.index(b"model_config\0"))
+    assert dtype
+    part = part_around(bytes(raw), dtype.start())
+    struct.pack_into("<I", raw, dtype.start() + 12, 2**20)
+    put_checksum(raw, part)
+    path.write_bytes(raw)
+    return path
+
+
 def of_lists(path: Path) -> Path:
     """A file whose version is a list of lists of numbers."""
     with h5py.File(model(path), "r+") as file:
@@ -129,8 +142,9 @@ FILES: dict[str, tuple[Callable[[Path], Path], str]] = {
     "together": (together, LONGER),
     "behind": (behind, LONGER),
     "archive": (lambda path: archive(path, changed_texts(model(path), "weight_names", HUGE).read_bytes()), LONGER),
-    "elsewhere": (lambda path: model(path, is_new=True, more=12), "texts of attributes elsewhere than Keras does"),
-    "shared": (lambda path: model(path, is_shared=True), "types of attributes elsewhere than Keras does"),
+    "wide": (wide, LONGER),
+    "elsewhere": (lambda path: model(path, is_new=True, more=12), UNREAD),
+    "shared": (lambda path: model(path, is_shared=True), UNREAD),
     "neither": (of_lists, "'keras_version' is neither text nor numbers"),
 }
 
@@ -141,6 +155,38 @@ def test_texts_in_other_places(name: str, tmp_path: Path) -> None:
     make, message = FILES[name]
     with pytest.raises(regspec.RegspecError, match=message):
         regspec.port(make(tmp_path / "model.h5"))
+
+
+# Ways of newer files, in which HDF5 is brought down by what lies: none is looked at, whether it lies or not.
+FORMS: dict[str, Callable[[h5py.Group], object]] = {
+    "many links": lambda group: [group.create_group(f"x{number}") for number in range(12)],
+    "a fixed index": lambda group: group.create_dataset("0", data=KERNEL, chunks=(2, 3)),
+    "a growing index": lambda group: group.create_dataset("0", data=KERNEL, chunks=(2, 3), maxshape=(None, 3)),
+    "an index that is a tree": lambda group: group.create_dataset(
+        "0", data=KERNEL, chunks=(2, 3), maxshape=(None,) * 2
+    ),
+    "one piece": lambda group: group.create_dataset("0", data=KERNEL, chunks=(4, 3), compression="gzip"),
+    "plain": lambda group: group.create_dataset("0", data=KERNEL),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_forms_of_newer_files(name: str, tmp_path: Path) -> None:
+    weights = arrays(replaced(FORMS[name]), libver="latest")
+    path = archive(tmp_path / "model.keras", weights)
+    if name in ("one piece", "plain"):
+        assert regspec.port(path).weights["d.weight"].tolist() == KERNEL.T.tolist()
+        return
+    with pytest.raises(regspec.RegspecError, match=UNREAD):
+        regspec.port(path)
+
+
+def test_a_file_that_goes_on_elsewhere(tmp_path: Path) -> None:
+    """Its superblock has an extension."""
+    with h5py.File(tmp_path / "model.h5", "w", fs_strategy="page") as file:
+        file.attrs["model_config"] = json.dumps(CONFIG)
+    with pytest.raises(regspec.RegspecError, match=UNREAD):
+        regspec.port(tmp_path / "model.h5")
 
 
 # -- pieces ------------------------------------------------------------------------------------------------------------
@@ -179,6 +225,7 @@ PIECES: dict[str, tuple[Callable[[h5py.Group], object], str]] = {
     "with a checksum": (piece(NUMBERS, fletcher32=True), OTHER_SIZE),
     "as it is": (piece(NUMBERS[:8]), OTHER_SIZE),
     "scaled": (piece(NUMBERS, scaleoffset=3), "'/layers/dense/vars/0' is compressed in a way that is not read"),
+    "of numbers too wide": (lambda group: group.create_dataset("0", (4, 3), "longdouble"), "where numbers are wanted"),
     "large": (piece(b"x", chunks=(2**14, 2**13), compression="gzip"), "lies in pieces of 536,870,912 bytes"),
 }
 

@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 
 from .changes import VALUES, changed_bytes, changed_json, often
+from .checksums import PARTS, part_around, put_checksum
 
 DULL = re.compile(rb"\0{24,}|[\x20-\x7e]{80,}")  # free space, and long texts, in which few places are of a kind
 KEPT = 8  # bytes at the beginning of what is dull
@@ -28,9 +29,20 @@ def changed_hdf5(raw: bytes, rng: Random, other: bytes) -> bytes:
     kind = rng.random()
     if kind > 0.5:
         raw = with_other_contents(raw, rng)
-    if kind < 0.7:
-        raw = changed_bytes(raw, rng, other, structure(raw))
-    return raw
+    if kind > 0.7:
+        return raw
+    changed = bytearray(changed_bytes(raw, rng, other, structure(raw)))
+    if kind < 0.4 and len(changed) == len(raw):
+        for part in _parts(raw):
+            put_checksum(changed, part)
+    return bytes(changed)
+
+
+@cache
+def _parts(raw: bytes) -> list[tuple[int, int]]:
+    """Where the parts of a good file begin and end that have checksums, as those of newer files have."""
+    found = (part_around(raw, match.end()) for match in PARTS.finditer(raw))
+    return [part for part in found if part is not None]
 
 
 @cache

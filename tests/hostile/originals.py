@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import h5py
+
 ROOT = Path(__file__).parents[1]
 Files = dict[str, bytes]  # by their names in a folder, or in a zip
 
@@ -62,7 +64,18 @@ def _save(model: Any, path: Path) -> None:
 def models(made: Path) -> tuple[bytes, ...]:
     """HDF5 files with a config."""
     kept = [ROOT / f"keras2/{folder}/{name}.h5" for folder, names in MODELS.items() for name in names]
-    return tuple(each.read_bytes() for each in (*kept, made / "sequence.h5", made / "graph.h5"))
+    files = [each.read_bytes() for each in (*kept, made / "sequence.h5", made / "graph.h5")]
+    return (*files, _newer(files[-2]))
+
+
+def _newer(raw: bytes) -> bytes:
+    """An HDF5 file in its newer form."""
+    buffer = io.BytesIO()
+    with h5py.File(io.BytesIO(raw)) as file, h5py.File(buffer, "w", libver="latest", track_order=True) as found:
+        for name in file:
+            file.copy(name, found)
+        found.attrs.update(file.attrs)
+    return buffer.getvalue()
 
 
 @cache

@@ -23,13 +23,14 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from regspec.keras.arrays.attributes import Attributes, Data
+from regspec.keras.arrays.headers import Headers, UnreadError
 from regspec.keras.arrays.pieces import check_pieces, count_of_pieces
 from regspec.text.problems import Problem, RegspecError
 
 MAX_DEPTH = 64  # of groups in groups
 MAX_ITEMS = 100_000  # in all groups
 MAX_PIECES = 10_000  # of all arrays of a small file, and of a larger one as many as it may hold
+MAX_WIDTH = 8  # bytes of a number, as torch has them
 PIECE = 16  # bytes that each takes in a file, at least
 # Where the layers of a model have their groups, within the model's own. tf.keras 2.12 to 2.14 had a name of its own.
 OLD_CONTAINER = "_layer_checkpoint_dependencies"
@@ -59,15 +60,16 @@ class Account:
 class ArrayFile:
     """The arrays of a file, by Keras's paths."""
 
-    def __init__(self, file: h5py.File, path: Path, *, data: Data | None = None, lists_inner: bool = False) -> None:
-        """``data`` are the file's bytes; None of a file that was written here."""
+    def __init__(
+        self, file: h5py.File, path: Path, *, headers: Headers | None = None, lists_inner: bool = False
+    ) -> None:
+        """``headers`` are the file's; None of a file that was written here."""
         self.file = file
         self.path = path
-        self.data = data
+        self.headers = headers
         self.lists_inner = lists_inner  # whether it lists layers of models inside by their names, too
         self.version: tuple[int, ...] = ()  # of the Keras that wrote it, where that matters and is known
         self._seen = 0
-        self._attributes = Attributes(file, data)
         with damaged(path):
             self.root = self._own(file, "model_weights") or file
             size = file.id.get_filesize()
@@ -124,14 +126,27 @@ class ArrayFile:
     def names(self, group: h5py.Group, key: str) -> list[str]:
         """The names in an attribute of a group, or, where they are too many for one, in several that are numbered."""
         keys = [key] if key in group.attrs else takewhile(group.attrs.__contains__, (f"{key}{n}" for n in count()))
-        values = (np.asarray(self._attributes.value(group, part)) for part in keys)
+        values = (np.asarray(self._attribute(group, part)) for part in keys)
         return [text_in(each) for value in values for each in value.reshape(-1)]
 
     def text(self, name: str, group: h5py.Group | None = None) -> str | None:
         """The text in an attribute of the file, or of a group in it; None where there is none."""
         with damaged(self.path):
-            value = self._attributes.value(self.file if group is None else group, name)
+            value = self._attribute(self.file if group is None else group, name)
             return None if value is None else text_in(value)
+
+    def _attribute(self, group: h5py.Group, name: str) -> Any:
+        """The value of an attribute; None where there is none. Raises `ValueError` where it can't be what it says."""
+        if name not in group.attrs:
+            return None
+        dtype = group.attrs.get_id(name).dtype
+        if dtype.hasobject:
+            text = h5py.check_string_dtype(dtype)
+            if text is None or text.length is not None:
+                raise ValueError(f"'{name}' is neither text nor numbers")
+            if self.headers is not None:
+                self.headers.check_texts(h5py.h5o.get_info(group.id).addr)
+        return group.attrs[name]
 
     def array(self, dataset: h5py.Dataset, shape: tuple[int, ...]) -> NDArray[Any]:
         """The array of a dataset, whose shape must be this one."""
@@ -192,8 +207,9 @@ class ArrayFile:
         """The numbers of a dataset. Raises where it has no numbers, or can't be what it says."""
         with damaged(self.path):
             self._check(dataset)
-            if dataset.dtype.kind not in "fiub" and dataset.dtype != BFLOAT16:
-                raise self._fault(f"has '{dataset.name}' of the type {dataset.dtype}, where numbers are wanted")
+            dtype = dataset.dtype
+            if (dtype.kind not in "fiub" or dtype.itemsize > MAX_WIDTH) and dtype != BFLOAT16:
+                raise self._fault(f"has '{dataset.name}' of the type {dtype}, where numbers are wanted")
             self._count(dataset)
             check_pieces(dataset, self._most)
             return np.asarray(dataset[()])
@@ -238,8 +254,11 @@ class ArrayFile:
             name = step.encode(errors="surrogateescape")
             if not isinstance(group, h5py.Group) or not group.id.links.exists(name):
                 return None
-            if group.id.links.get_info(name).type != h5py.h5l.TYPE_HARD:
+            link = group.id.links.get_info(name)
+            if link.type != h5py.h5l.TYPE_HARD:
                 raise self._fault(f"has '{step}', a link, which is not followed")
+            if self.headers is not None:
+                self.headers.check(link.u)
             group = group[step]
         return group
 
@@ -274,6 +293,9 @@ def damaged(path: Path) -> Iterator[None]:
     """Turns what h5py or zipfile raise inside into the problem that the file is damaged."""
     try:
         yield
+    except UnreadError:
+        what = "is HDF5 of a form that Keras does not write, and that is not read"
+        raise RegspecError(Problem(what, "load it in Keras, and save it again", str(path))) from None
     except DAMAGE as error:
         raise RegspecError(Problem(f"is damaged: {error}", path=str(path))) from None
 

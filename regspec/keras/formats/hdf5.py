@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 import h5py
 
 from regspec.keras.arrays.files import ArrayFile, damaged
+from regspec.keras.arrays.headers import opened
 from regspec.keras.formats.archive import Archive
 from regspec.keras.formats.configs import parsed, words_in
 
@@ -30,11 +30,8 @@ def read(path: Path, *, has_others: bool) -> Archive:
 def arrays_in(file: Path | io.BytesIO, path: Path) -> ArrayFile:
     """The arrays of an HDF5 file; ``path`` is what messages call it."""
     with damaged(path):
-        opened = h5py.File(file, "r")
-        if isinstance(file, io.BytesIO):
-            return ArrayFile(opened, path, data=file.getbuffer())
-        with file.open("rb") as raw:
-            return ArrayFile(opened, path, data=mmap(raw.fileno(), 0, access=ACCESS_READ))
+        found, headers = opened(file)
+        return ArrayFile(found, path, headers=headers)
 
 
 def in_memory(write: Callable[[h5py.File], None], path: Path, *, lists_inner: bool = False) -> ArrayFile:

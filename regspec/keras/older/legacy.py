@@ -48,7 +48,7 @@ class Renewed(ArrayFile):
     """The arrays of a file, as Keras 3 would have them."""
 
     def __init__(self, arrays: ArrayFile, config: Item, dialect: Dialect) -> None:
-        super().__init__(arrays.file, arrays.path, data=arrays.data, lists_inner=arrays.lists_inner)
+        super().__init__(arrays.file, arrays.path, headers=arrays.headers, lists_inner=arrays.lists_inner)
         self.version = dialect.version
         self.items = dict(_items(config))  # layers by name
         self.generation = dialect.generation

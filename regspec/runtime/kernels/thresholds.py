@@ -27,6 +27,7 @@ from regspec.runtime.kernels.fused import PACKED, is_plain
 from regspec.runtime.kernels.sharded import shard
 
 PIECE = 2**16  # numbers
+TOGETHER = 2**24  # the most numbers, of several tensors, that one call takes on a GPU: twice as many are computed
 
 
 @dataclass(frozen=True)
@@ -125,14 +126,15 @@ def _pieces(softened: Softened) -> Iterator[Softened]:
 
 
 def _batches(alike: list[Softened]) -> Iterator[list[Softened]]:
-    """Those that one call of each operation takes: on a GPU all, on a CPU several small ones."""
+    """Those that one call of each operation takes: several that are small for the device, or one."""
     batch: list[Softened] = []
-    room = PACKED
+    most = PACKED if alike[0].x.is_cpu else TOGETHER
+    room = most
     for each in alike:
         room -= each.x.numel()
-        if batch and room < 0 and each.x.is_cpu:
+        if batch and room < 0:
             yield batch
-            batch, room = [], PACKED - each.x.numel()
+            batch, room = [], most - each.x.numel()
         batch.append(each)
     yield batch
 
