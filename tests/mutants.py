@@ -782,8 +782,8 @@ MUTANTS = (
     Mutant(
         "pieces of a weight are one run",
         "targets/torch/coupled.py",
-        "np.flatnonzero(np.diff(starts) != units * each) + 1",
-        "np.flatnonzero(np.diff(starts) < 0) + 1",
+        "if length == each and start == before + parts * units * each:",
+        "if length == each:",
         "tests/test_units.py -k group",
     ),
     Mutant(
@@ -803,8 +803,8 @@ MUTANTS = (
     Mutant(
         "each parameter of a unit has a threshold of its own",
         "modules/routes.py",
-        "if any(isinstance(size, Tensor) or size != threshold for size in sizes):",
-        "if any(isinstance(size, Tensor) and size is not threshold for size in sizes[:0]):",
+        "is_one = not any(isinstance(size, Tensor) or size != sizes[0] for size in sizes)",
+        "is_one = not any(size is None for size in sizes)",
         "tests/test_units.py -k adam",
     ),
     # -- shrinking -----------------------------------------------------------------------------------------------------

@@ -113,6 +113,22 @@ CASES = {
             ),
         },
     ),
+    "one number of each beside several": Case(
+        [2, 7, 5],
+        [
+            {"Conv2D": {"name": "a", "filters": 3, "kernel_size": [3, 2]}},
+            {"Flatten": {"name": "flat"}},
+            {"GlobalAveragePooling2D": {"name": "mean", "inputs": "a"}},
+            {"Concatenate": {"inputs": ["mean", "flat"]}},
+            {"BatchNormalization": {"name": "norm"}},
+            {"Dense": {"name": "out", "units": 2}},
+        ],
+        lambda m: {
+            "a.units": lasso(
+                *both(m.a), *both(m.norm, slice(3)), *(x.reshape(3, 20) for x in both(m.norm, slice(3, 63)))
+            ),
+        },
+    ),
     "transposed, depthwise and separable ones": Case(
         [2, 7, 5],
         [
@@ -218,9 +234,9 @@ CASES = {
 }
 
 
-def both(module: Any) -> tuple[Tensor, Tensor]:
-    """A module's weight and bias."""
-    return module.weight, module.bias
+def both(module: Any, part: slice = slice(None)) -> tuple[Tensor, Tensor]:
+    """A module's weight and bias, or a part of each."""
+    return module.weight[part], module.bias[part]
 
 
 def spec_of(case: Case, **more: Any) -> dict[str, Any]:
@@ -229,11 +245,12 @@ def spec_of(case: Case, **more: Any) -> dict[str, Any]:
 
 
 def filled(model: Any) -> Any:
-    """A model with random numbers in all its parameters."""
+    """A model with random numbers in all that is trained."""
     torch.manual_seed(3)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.copy_(torch.randn_like(parameter))
+            if parameter.requires_grad:  # an LSTM has a bias that Keras does not have, and is zero
+                parameter.copy_(torch.randn_like(parameter))
     return model
 
 
@@ -256,6 +273,24 @@ def test_what_vanishes_together_is_one_group(name: str) -> None:
     alone = space["Net"]()
     alone.load_state_dict(model.state_dict())
     torch.testing.assert_close(alone.regularization_loss(), loss)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_a_group_of_zeros_is_goes(name: str) -> None:
+    """One unit of each term is zero in its slices, and so `shrink` takes that one out, and leaves the outputs."""
+    model = filled(regspec.build(spec_of(CASES[name]), seed=0)).eval()
+    with torch.no_grad():
+        for term in model._regspec.terms.values():
+            for each in term.slices:
+                parameter = model.get_parameter(each.parameter)
+                rows = each.rows(parameter).clone()
+                rows[1] = 0
+                each.put(rows, parameter)
+    small = regspec.shrink(model).build().eval()
+    for term, own in model._regspec.terms.items():
+        assert len(small._regspec.terms[term].weight(small)) == len(own.weight(model)) - 1
+    x = torch.randn(3, *CASES[name].shape)
+    torch.testing.assert_close(small(x), model(x), rtol=1e-5, atol=1e-5)
 
 
 SUM = CASES["a residual sum and a normalization"]

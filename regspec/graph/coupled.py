@@ -18,15 +18,13 @@ from itertools import pairwise, starmap
 
 from regspec.code.shapes import ShapeError
 from regspec.graph.families import roles_of
-from regspec.graph.network import BlockNode, Coupled, Graph, LayerNode, Slices
+from regspec.graph.network import BlockNode, Coupled, Graph, LayerNode, Slices, UnitRule
 from regspec.graph.units import Units, WeightAxis, units_of
 from regspec.language.regularizers import Regularizer
 from regspec.text.problems import Problem
 
-Rule = tuple[object, Regularizer]  # what it is known by, and the group lasso that it has for units
 ALONE = "without 'coupled' a group is of this weight alone"
 ONCE = "say it at one of them, or the same at both"
-
 
 Indices = Sequence[tuple[int, ...]]  # of a unit, along each of several axes
 
@@ -41,7 +39,7 @@ class Found:
     problems: tuple[Problem, ...]
 
 
-def coupled_in(graph: Graph, rules: Mapping[str, Rule]) -> Found:
+def coupled_in(graph: Graph, rules: Mapping[str, UnitRule]) -> Found:
     """What is coupled in a network. ``rules`` has what a rule says of the units of a layer, by its qualified name."""
     return _Coupling(graph, rules).found()
 
@@ -68,7 +66,7 @@ class _Asked:
 @dataclass
 class _Coupling:
     graph: Graph
-    rules: Mapping[str, Rule]
+    rules: Mapping[str, UnitRule]
     units: Units = field(init=False)
     families: list[_Family] = field(init=False)
     said: dict[_Family, _Asked] = field(default_factory=dict)  # by layers themselves, or rules for a weight of theirs
@@ -139,7 +137,7 @@ class _Coupling:
         for key, ids in self.units.weights.items():
             if key[0] == path and key[1] in weights and roles[key][0] != "takes":
                 reasons = (self.units.why_kept(unit) for unit in ids.tolist())
-                return next((why for why in reasons if why), "others of its weights are coupled by other units")
+                return next((why for why in reasons if why), "its numbers are in groups of other units")
         return "nothing says what they are"
 
     def _fault(self, node: LayerNode, what: str, hint: str | None) -> None:
@@ -202,6 +200,17 @@ def _runs(units: Sequence[Indices]) -> Iterator[list[Indices]]:
 
 
 def _is_beside(before: tuple[int, ...], after: tuple[int, ...]) -> bool:
-    """Whether each number of a unit in a row is followed by as many of another."""
-    count = next((n for n in range(1, len(before)) if before[n] != before[0] + n), len(before))
-    return all(one + count == other for one, other in zip(before, after, strict=True))
+    """Whether all numbers of a unit that lie in a row are followed by as many of another."""
+    return blocks_of(after) == [(start + count, count) for start, count in blocks_of(before)]
+
+
+def blocks_of(indices: Sequence[int]) -> list[tuple[int, int]]:
+    """Rising indices as those that follow one another: where they begin, and how many they are."""
+    found: list[tuple[int, int]] = []
+    for index in indices:
+        start, count = found[-1] if found else (index, 0)
+        if count and index != start + count:
+            found.append((index, 1))
+        else:
+            found[-1:] = [(start, count + 1)]
+    return found

@@ -86,6 +86,9 @@ class Coupled:
         return f"{self.path}.{self.slot}"
 
 
+UnitRule = tuple[object, Regularizer]  # what a rule is known by, and the group lasso that it has for units
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Graph:
     """A network, or a block of one: nodes in the order of execution."""

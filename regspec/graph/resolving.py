@@ -15,7 +15,7 @@ from regspec.graph import readings
 from regspec.graph.again import calls_what_is_made_for_others, check_block_again, shapes_of
 from regspec.graph.masks import masked_by
 from regspec.graph.naming import name_hint, names_in, names_of, output_hint
-from regspec.graph.network import BlockNode, Graph, LayerNode, block_in_place, inside, layer_in_place
+from regspec.graph.network import BlockNode, Graph, LayerNode, UnitRule, block_in_place, inside, layer_in_place
 from regspec.graph.readings import Reading
 from regspec.graph.resolved import ResolvedLayers
 from regspec.graph.unmatched import unmatched
@@ -60,7 +60,6 @@ class _Scope:
     is_misnamed: bool = False  # whether an entry has named something that is not there
 
 
-UnitRule = tuple[object, Regularizer]  # what a rule is known by, and the group lasso that it has for units
 _ScopedRules = tuple[tuple[str, LayerRule], ...]  # rules, each with the prefix of the names that it sees
 
 

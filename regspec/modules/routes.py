@@ -14,8 +14,9 @@ from regspec.modules.step_sizes import Group, step_size
 from regspec.runtime import NonNeg
 from regspec.runtime.kernels.fused import add_gradients as add_fused
 from regspec.runtime.kernels.fused import add_to_grad
-from regspec.runtime.kernels.sharded import fill, penalty_of, whole
+from regspec.runtime.kernels.sharded import fill, is_sharded, penalty_of, whole
 from regspec.runtime.kernels.thresholds import soften
+from regspec.runtime.penalties.slices import Slices
 from regspec.runtime.penalties.state import penalized_in
 from regspec.runtime.penalties.terms import WeightTerm
 from regspec.runtime.penalties.units import UnitTerm
@@ -137,16 +138,29 @@ def _shrink_units(part: Part, term: UnitTerm, optimizer: Optimizer, groups: Mapp
     if not any(isinstance(size, Tensor) or size for size in sizes):
         return
     nonnegative = _nonnegative(part)
-    rows = [each.rows(whole(x).clamp_min(0) if x in nonnegative else whole(x)) for each, x in own]
-    threshold: Any = sizes[0]
-    if any(isinstance(size, Tensor) or size != threshold for size in sizes):
-        spread = [torch.as_tensor(size).to(x.device).expand(x.shape) for size, (_, x) in zip(sizes, own, strict=True)]
-        threshold = torch.cat([each.rows(size) for size, (each, _) in zip(spread, own, strict=True)], 1)
-    shrunk = part.regularizer.shrunk(torch.cat(rows, 1), threshold)
+    is_one = not any(isinstance(size, Tensor) or size != sizes[0] for size in sizes)
+    if is_one and not any(x in nonnegative or is_sharded(x) for _, x in own):
+        _scale_units(part, own, sizes[0])
+        return
+    device = own[0][1].device
+    rows = [each.rows(whole(x).clamp_min(0) if x in nonnegative else whole(x)).to(device) for each, x in own]
+    spread = [torch.as_tensor(size).to(device).expand(x.shape) for size, (_, x) in zip(sizes, own, strict=True)]
+    thresholds = [each.rows(size) for size, (each, _) in zip(spread, own, strict=True)]
+    shrunk = part.regularizer.shrunk(torch.cat(rows, 1), sizes[0] if is_one else torch.cat(thresholds, 1))
     for (each, x), made in zip(own, shrunk.split([row.shape[1] for row in rows], 1), strict=True):
         weight = whole(x).clone()
         each.put(made.to(weight), weight)
         fill(x, weight)
+
+
+def _scale_units(part: Part, own: list[tuple[Slices, nn.Parameter]], threshold: float) -> None:
+    """The proximal step where all numbers have one size of a step: a factor for each unit, and no copies."""
+    rows = [each.rows(x) for each, x in own]
+    wide = [row if row.dtype is torch.float64 else row.float() for row in rows]
+    norms = [torch.linalg.vector_norm(row, dim=1).to(wide[0].device) for row in wide]
+    factors = part.regularizer.kept(torch.stack(norms).norm(dim=0), threshold, sum(row.shape[1] for row in rows))
+    for each, x in own:
+        each.multiply(x, factors)
 
 
 def _threshold(part: Part, parameter: nn.Parameter, optimizer: Optimizer, groups: Mapping[nn.Parameter, Group]) -> Any:

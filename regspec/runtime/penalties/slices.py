@@ -38,6 +38,12 @@ class Slices:
         own = self._by_units(x)
         own.copy_(rows.reshape(own.shape))
 
+    # for regspec
+    def multiply(self, x: Tensor, factors: Tensor) -> None:
+        """Multiplies a parameter's slices by a number for each unit."""
+        own = self._by_units(x)
+        own.mul_(factors.to(x).reshape(-1, *[1] * (own.ndim - 1)))
+
     def _by_units(self, x: Tensor) -> Tensor:
         """A view of the slices: units first, and then parts, the numbers of each, and the other dimensions."""
         own = x.movedim(self.dim, 0)[self.start : self.stop]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regspec.code.expressions import Call, Omitted, Value, call, unless
+from regspec.graph.coupled import blocks_of
 from regspec.graph.network import Slices
 from regspec.language.penalties import Dimensions
 from regspec.layers.layer import Weight
@@ -57,13 +58,19 @@ def _runs(indices: NDArray[np.int64], size: int) -> Iterator[dict[str, Any]]:
 
     Where the parts do not follow one another, they are several such runs.
     """
-    units, ordered = len(indices), np.sort(indices, 1)
-    steps = ordered[1:] - ordered[:-1] if units > 1 else np.diff(ordered, append=-1)
-    each = int(steps[0, 0]) if units > 1 else int(np.argmax(steps[0] != 1)) + 1
-    parts = ordered.reshape(units, -1, each)
-    assert (parts == parts[:1, :, :1] + np.arange(units)[:, None, None] * each + np.arange(each)).all()
-    starts = parts[0, :, 0]
-    for run in np.split(starts, np.flatnonzero(np.diff(starts) != units * each) + 1):
-        start, stop = int(run[0]), int(run[-1]) + units * each
-        parts_here = {"parts": unless(1, len(run)), "each": unless(1, each)}
-        yield {"start": unless(0, start), "stop": unless(size, stop), **parts_here}
+    units, first = len(indices), blocks_of(sorted(indices[0].tolist()))
+    runs: list[tuple[int, int, int]] = []  # start, how many parts, how many numbers in a row
+    for start, each in first:
+        before, parts, length = runs[-1] if runs else (0, 0, 0)
+        if length == each and start == before + parts * units * each:
+            runs[-1] = (before, parts + 1, each)
+        else:
+            runs.append((start, 1, each))
+    for start, parts, each in runs:
+        stop = start + parts * units * each
+        yield {
+            "start": unless(0, start),
+            "stop": unless(size, stop),
+            "parts": unless(1, parts),
+            "each": unless(1, each),
+        }
