@@ -160,5 +160,7 @@ def _text_of_name(name: str | bytes) -> str:
 
 
 def text_in(value: Any) -> str:
-    """A text of a file, which may be bytes."""
+    """A text of a file, which may be bytes, or be no Unicode."""
+    if isinstance(value, str):  # as h5py gives bytes that are none
+        value = value.encode("utf-8", "surrogateescape")
     return value.decode("utf-8", "replace") if isinstance(value, (bytes, np.bytes_)) else str(value)
