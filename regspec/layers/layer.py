@@ -434,10 +434,8 @@ class Layer(Frozen):
 
     def check_readings(self, *xs: Symbol) -> None:
         """Raises `ReadingError` where it must know which axis of an input has the channels, and nothing tells."""
+        told = set() if self.is_counted_by_spec else {x.rank for x in xs if x.rank > 2 and not x.is_plain}
         for x in xs:
-            is_beside_others = not self.is_counted_by_spec and any(
-                other.rank == x.rank > 2 and not other.is_plain for other in xs
-            )
             reads = self.reads_axes and x.rank >= self.open_rank
-            if x.is_open and (reads or is_beside_others):
+            if x.is_open and (reads or x.rank in told):
                 raise ReadingError(f"takes {x.described}", x.rank, in_steps=self.takes_steps)
