@@ -604,8 +604,8 @@ MUTANTS = (
     Mutant(
         "the term of a block has no regularizer in the table of terms",
         "report/findings.py",
-        'found += [] if node.is_again else _regularizers(node.block, f"{prefix}{node.path}.")',
-        "found += [] if node.is_again else _regularizers(node.block, prefix)",
+        'found += [] if node.is_again else _regularizers(root, node.block, f"{prefix}{node.path}.")',
+        "found += [] if node.is_again else _regularizers(root, node.block, prefix)",
         "tests/test_report.py -k blocks",
     ),
     Mutant(
@@ -730,6 +730,20 @@ MUTANTS = (
         "tests/test_port_groups.py",
     ),
     Mutant(
+        "HDF5 makes room for texts before their lengths are looked at",
+        "keras/arrays/headers.py",
+        "if sum(length for length, _ in texts) > len(self.data):",
+        "if sum(length for length, _ in texts) > 2**40:",
+        "tests/test_hostile_hdf5.py -k texts",
+    ),
+    Mutant(
+        "a piece that is too short is filled up with other memory",
+        "keras/arrays/pieces.py",
+        "if length != size:",
+        "if length > size:",
+        "tests/test_hostile_hdf5.py -k pieces",
+    ),
+    Mutant(
         "a link beside a model of TensorFlow.js is followed",
         "keras/formats/folders.py",
         "if not any(target.is_relative_to(root) for root in (own, *_caches(own))):",
@@ -749,6 +763,49 @@ MUTANTS = (
         "said |= {problem.hint} if problem.hint else set()",
         "said |= set()",
         "tests/test_port_places.py -k once",
+    ),
+    # -- units --------------------------------------------------------------------------------------------------------
+    Mutant(
+        "what takes a unit is in its group",
+        "graph/coupled.py",
+        'if roles[key][0] != "takes" and key[:2] in trained:',
+        "if key[:2] in trained:",
+        "tests/test_units.py -k group",
+    ),
+    Mutant(
+        "a unit that stays is penalized",
+        "graph/coupled.py",
+        "if units.why_kept(root) is None:",
+        "if True:",
+        "tests/test_units.py -k faults",
+    ),
+    Mutant(
+        "pieces of a weight are one run",
+        "targets/torch/coupled.py",
+        "if length == each and start == before + parts * units * each:",
+        "if length == each:",
+        "tests/test_units.py -k group",
+    ),
+    Mutant(
+        "a frozen parameter is in the norm of a group",
+        "runtime/penalties/units.py",
+        "weight_at(module, way, self.counts_frozen) if is_first",
+        "weight_at(module, way, True) if is_first",
+        "tests/test_units.py -k frozen",
+    ),
+    Mutant(
+        "a parameter without a gradient moves with its units",
+        "modules/routes.py",
+        "return 0.0  # the optimizer left it alone",
+        "return 0.1  # the optimizer left it alone",
+        "tests/test_units.py -k move",
+    ),
+    Mutant(
+        "each parameter of a unit has a threshold of its own",
+        "modules/routes.py",
+        "is_one = not any(isinstance(size, Tensor) or size != sizes[0] for size in sizes)",
+        "is_one = not any(size is None for size in sizes)",
+        "tests/test_units.py -k adam",
     ),
     # -- shrinking -----------------------------------------------------------------------------------------------------
     Mutant(

@@ -7,7 +7,8 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from regspec import runtime
-from regspec.language.regularizers import REGULARIZERS, Dimensions, Regularizer, RegularizerField
+from regspec.language.penalties import Dimensions
+from regspec.language.regularizers import REGULARIZERS, Regularizer, RegularizerField
 from regspec.text import document
 
 NAMES = [name for name, each in REGULARIZERS.members.items() if not each.is_registered]

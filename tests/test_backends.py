@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import regspec
 from regspec.runtime import L1L2, Regularized, backend
-from regspec.runtime.kernels import fused, one_pass
+from regspec.runtime.kernels import fused, one_pass, thresholds
 from tests.net import KERNEL, Net, Run, agree, by_rules, check, ruled, weight_gradients
 from tests.test_settings import CONTEXTS, RUNS, TOLERANCES
 
@@ -106,6 +106,70 @@ def test_tensors(chosen: str, l1: float, l2: float, before: str, route: str) -> 
         optimizer.step()
     for x, gradient in zip(model.parameters(), wanted, strict=True):
         agree(x.grad, gradient, 1e-2 if x.dtype is torch.float16 else 1e-6)
+
+
+# Each with the threshold of its step for an L1 of 0.3, by what it keeps.
+SOFTENED: dict[str, tuple[Callable[..., torch.optim.Optimizer], Callable[[dict[str, Any]], Any]]] = {
+    "SGD": (partial(torch.optim.SGD, lr=0.5), lambda kept: 0.15),
+    "SGD, momentum": (partial(torch.optim.SGD, lr=0.1, momentum=0.8), lambda kept: 0.15),
+    "no rate": (partial(torch.optim.Adam, lr=0.0), lambda kept: 0.0),
+    "Adam": (
+        partial(torch.optim.Adam, lr=0.2, eps=1e-3),
+        lambda kept: 0.06 / ((kept["exp_avg_sq"].double() / (1 - 0.999 ** kept["step"].item())).sqrt() + 1e-3),
+    ),
+    "Adagrad": (
+        partial(torch.optim.Adagrad, lr=0.2, eps=1e-3),
+        lambda kept: 0.06 / (kept["sum"].double().sqrt() + 1e-3),
+    ),
+    "Adamax": (partial(torch.optim.Adamax, lr=0.2, eps=1e-3), lambda kept: 0.06 / kept["exp_inf"].double()),
+    "Adadelta": (
+        partial(torch.optim.Adadelta, lr=1.0, eps=1e-3),
+        lambda kept: 0.3 * ((kept["acc_delta"].double() + 1e-3) / (kept["square_avg"].double() + 1e-3)).sqrt(),
+    ),
+}
+
+
+@on_either
+@pytest.mark.parametrize("name", SOFTENED)
+def test_soft_thresholds(chosen: str, name: str) -> None:
+    """Of tensors of each layout, beside those of the same steps without; tensors that are no leaf see the change."""
+    backend(chosen)
+    make, threshold = SOFTENED[name]
+    models = [Tensors(0.3, 0.0), Tensors(0.3, 0.0)]
+    models[1].load_state_dict(models[0].state_dict())
+    optimizers = [make(model.parameters()) for model in models]
+    regspec.bind(models[0], optimizers[0], l1="proximal")
+    versions = [x._version for x in models[0].parameters()]
+    zeros = 0
+    for _ in range(2):
+        for xs in zip(*[model.parameters() for model in models], strict=True):
+            xs[0].grad = torch.randn_like(xs[0])
+            xs[1].grad = xs[0].grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+        for x, plain in zip(*[model.parameters() for model in models], strict=True):
+            wide = plain.detach().double()
+            wanted = wide.sign() * (wide.abs() - threshold(optimizers[1].state[plain])).clamp_min(0)
+            agree(x.detach(), wanted.to(x.dtype), 2e-3 if x.dtype is torch.float16 else 1e-6)
+            zeros += int((x == 0).sum())
+            with torch.no_grad():
+                plain.copy_(x)
+    assert (zeros > 100) is (name != "no rate")
+    if name == "SGD":  # torch counts its own change, and the threshold is another one
+        changes = [x._version - before for x, before in zip(models[0].parameters(), versions, strict=True)]
+        assert min(changes) >= 4
+
+
+@pytest.mark.parametrize("kept", [(), (torch.rand(7, 5) * 1e-2,)], ids=["no sizes", "sizes"])
+def test_thresholds_that_a_device_has(kept: tuple[Tensor, ...]) -> None:
+    """On a GPU rates and counts of steps are tensors, for which nobody waits."""
+    given = [torch.randn(7, 5), torch.randn(7, 5)]
+    for numbers in ((0.02, 1e-3), (torch.tensor(0.02), torch.tensor(1e-3)), (torch.tensor(0.02), 1e-3)):
+        xs = [x.clone() for x in given]
+        thresholds._soften_together([thresholds.Softened(x, *numbers, kept, None) for x in xs])
+        for x, before in zip(xs, given, strict=True):
+            limit = 0.02 / (kept[0].sqrt() + 1e-3) if kept else 0.02
+            agree(x, before.sign() * (before.abs() - limit).clamp_min(0), 1e-6)
 
 
 @on_either
@@ -255,6 +319,13 @@ def test_a_mode_sees_what_is_computed(chosen: str) -> None:
 # -- what is chosen ----------------------------------------------------------------------------------------------------
 
 
+def test_small_models_take_torch() -> None:
+    """To load numba takes longer than they do."""
+    backend("auto")
+    assert not one_pass.takes(one_pass.FEWEST - 1)
+    assert one_pass.takes(one_pass.FEWEST) is (backend() == "numba")
+
+
 def test_another_backend() -> None:
     with pytest.raises(ValueError, match="there is no backend 'cuda': there are auto, numba, torch"):
         backend("cuda")
@@ -266,16 +337,6 @@ def _anew() -> Iterator[None]:
     one_pass._loaded.cache_clear()
     yield
     one_pass._loaded.cache_clear()
-
-
-@pytest.mark.usefixtures("_anew")
-def test_small_models_take_torch() -> None:
-    """To load numba takes longer than they do; once it is there, models of a medium size take it, too."""
-    assert not one_pass.takes(one_pass.FEWEST - 1)
-    has_numba = one_pass.takes(one_pass.FEWEST)
-    assert has_numba is (backend() == "numba")
-    assert one_pass.takes(one_pass.LOADED) is has_numba
-    assert not one_pass.takes(one_pass.LOADED - 1)
 
 
 def fails(error: Exception, *_: object, **__: object) -> Any:

@@ -173,11 +173,6 @@ def test_exact_zeros() -> None:
     [
         (torch.optim.AdamW, {"l2": "decay"}, r"weight decay of AdamW is decoupled(.*\n)*.*decoupled=True"),
         (torch.optim.Adadelta, {"l2": "decay"}, "not known what the weight decay of Adadelta is"),
-        (
-            torch.optim.Adafactor,
-            {"l1": "proximal"},
-            "how far a step of Adafactor moves each number of a weight is not known",
-        ),
         (torch.optim.SGD, {"l1": "decay"}, r"'hidden\.kernel' can't be on the decay route"),
         (torch.optim.SGD, {"l2": "proximal"}, "can't be on the proximal route"),
         (torch.optim.SGD, {"l2": "decya"}, "did you mean 'decay'"),

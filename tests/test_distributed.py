@@ -51,16 +51,19 @@ L1_L2 = "{l1: 0.1, l2: 0.2}"
 NORM = "{norm: 0.3}"
 GROUPS_OF_OUTPUTS = "{group_lasso: {strength: 0.1, axis: output}}"
 GROUPS_OF_INPUTS = "{group_lasso: {strength: 0.1, axis: input}}"
+COUPLED = "regularizers: [{units: {group_lasso: 0.1}}]"
 SEVERAL = "[{l1: 0.1}, {l2: 0.2}, {norm: 0.3}]"
 SGD = partial(torch.optim.SGD, lr=0.05, momentum=0.9)
 ADAM = partial(torch.optim.Adam, lr=0.05, eps=1e-3)  # or else it makes much of what is rounded otherwise
 
 
-def models(kernel: str, *, units: int = 9, activity: bool = True, constraint: str = "") -> tuple[Regularized, ...]:
+def models(
+    kernel: str, *, units: int = 9, activity: bool = True, constraint: str = "", rules: str = ""
+) -> tuple[Regularized, ...]:
     """The model that is trained by several processes, and the same for one."""
     activities = "activity_regularizer: {l1: 0.3}, " * activity
     text = SPEC.replace("$regularizers", f"{activities}{constraint}kernel_regularizer: $kernel")
-    text = text.replace("$kernel", kernel).replace("$units", str(units))
+    text = text.replace("$kernel", kernel).replace("$units", str(units)) + rules
     made = tuple(regspec.build(regspec.loads(text), seed=1) for _ in range(2))
     for model in made:
         torch.manual_seed(0)
@@ -288,6 +291,7 @@ def cases(ways: str) -> Mapping[str, Callable[[], None]]:
     for way in WAYS[ways][1]:
         for kernel in KERNELS:
             found[f"{way.__name__}, {kernel}"] = partial(training, way, kernel)
+        found[f"{way.__name__}, units"] = partial(training, way, L1_L2, rules=COUPLED)
     if ways == "four":
         return found
     found["ddp, three steps"] = partial(training, ddp, L1_L2, steps=3)
@@ -295,6 +299,9 @@ def cases(ways: str) -> Mapping[str, Callable[[], None]]:
     for way in (ddp, fsdp):
         for kernel, routes in ROUTES:
             found[f"{way.__name__}, {kernel}, {routes}"] = partial(training, way, kernel, routes)
+        for route, make in (("gradient", SGD), ("proximal", SGD), ("proximal", ADAM)):
+            units = partial(training, way, L1_L2, {"group_lasso": route}, rules=COUPLED, make=make)
+            found[f"{way.__name__}, units, {route}, {make}"] = units
         for kernel, kind in ((L1_L2, "l1"), (GROUPS_OF_INPUTS, "group_lasso")):
             found[f"{way.__name__}, {kernel}, Adam"] = partial(training, way, kernel, {kind: "proximal"}, make=ADAM)
     constrained = partial(training, fsdp, L1_L2, routes={}, constraint="kernel_constraint: {max_norm: 0.5}, ")

@@ -170,10 +170,10 @@ def test_many_layers_of_one_name_take_linear_time(tmp_path: Path) -> None:
 # -- archives ----------------------------------------------------------------------------------------------------------
 
 
-def arrays(change: Callable[[h5py.File], None] = lambda file: None) -> bytes:
+def arrays(change: Callable[[h5py.File], None] = lambda file: None, **options: Any) -> bytes:
     """The weights of `GOOD`, after a change."""
     buffer = io.BytesIO()
-    with h5py.File(buffer, "w") as file:
+    with h5py.File(buffer, "w", **options) as file:
         file["layers/dense/vars/0"] = np.ones((4, 3), "float32")
         file["layers/dense/vars/1"] = np.ones(3, "float32")
         change(file)

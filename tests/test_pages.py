@@ -7,6 +7,7 @@ import importlib
 import re
 import shutil
 import socket
+import textwrap
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -220,17 +221,34 @@ def test_many_gpus_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_sparse_networks_of_groups() -> None:
-    rules = block("sparse_networks", "yaml", "group_lasso")
+    rules = block("sparse_networks", "yaml", "axis: output")
     layers = "[{Dense: {name: hidden1, units: 5}}, {Dense: {name: logits, units: 2}}]"
     model = regspec.build(regspec.loads(f"regspec: 1\ninputs: {{x: {{shape: [3]}}}}\nlayers: {layers}\n{rules}"))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     run(
         "sparse_networks",
-        block("sparse_networks", "python", "group_lasso"),
+        block("sparse_networks", "python", "group_lasso="),
         {"regspec": regspec, "model": model, "optimizer": optimizer},
     )
     assert model.regularization_loss() == 0
     assert list(model.regularization_terms()) == ["hidden1.kernel"]
+
+
+def test_sparse_networks_of_units() -> None:
+    """The term that the page shows is what a network is compiled to, by the rule and by the layer that it shows."""
+    rule, layer = (block("sparse_networks", "yaml", part) for part in ("units: {", "coupled: true"))
+    stem = "Conv2D: {name: stem, filters: 64, kernel_size: 3, padding: same, use_bias: false}"
+    conv = layer.replace("kernel_size: 3", "kernel_size: 3, padding: same, use_bias: false").strip()
+    by_rule = re.sub(", kernel_regularizer.*(?=})", "", conv)
+    for own, rules in ((by_rule, rule), (conv, "")):
+        text = f"""
+regspec: 1
+inputs: {{x: {{shape: [3, 5, 7]}}}}
+blocks: {{residual: {{layers: [{own.removeprefix("- ")}, Add: {{inputs: [conv2, input]}}]}}}}
+layers: [{stem}, BatchNormalization: {{name: norm}}, residual: {{name: stage, repeat: 2}}, Flatten, Dense: 2]
+{rules}"""
+        source = regspec.source(regspec.loads(text))
+        assert textwrap.indent(block("sparse_networks", "python", "add_unit_terms"), " " * 8) in source
 
 
 # -- penalties ---------------------------------------------------------------------------------------------------------

@@ -163,8 +163,9 @@ def test_a_command_chooses_and_writes(net: Path) -> None:
         assert int(row["units/hidden"]) == weight.any(1).sum()
     assert float(rows[2]["zeros"]) > 0.5
     for before, after in ("12", "23"):
-        begun = load_file(net / "path" / after / "initial.safetensors")
-        torch.testing.assert_close(begun, load_file(net / "path" / before / "weights.safetensors"), rtol=0, atol=0)
+        begun, first = (load_file(net / "path" / each / "initial.safetensors") for each in (after, "1"))
+        ended = load_file(net / "path" / before / "weights.safetensors")
+        torch.testing.assert_close(begun, {name: 0.7 * ended[name] + 0.3 * first[name] for name in first})
     assert done.stdout.count("from the beginning: ") == 2
     assert (net / "path" / "path.png").stat().st_size > 10_000
     held = json.loads((net / "path" / "path.json").read_text())
@@ -206,7 +207,6 @@ def test_a_command_chooses_and_writes(net: Path) -> None:
             1,
             "many.yaml:2:21: error: a search or a path trains on one device",
         ),
-        (["--path", "kernel.l1", "--folds", "3"], 1, "a path is of one division of the data"),
         (["--path", "kernel.l1", "--trials", "3"], 2, "a path tries the strengths from --from to --to"),
         (
             ["--search", "lr={low: 1e-4, high: 1e-1}", "--with", "many.yaml"],
@@ -279,3 +279,52 @@ def test_the_picture_marks_both() -> None:
     assert drawn == {"weights that are zero": [0.2, 0.6, 1.0], "units left": [0.8, 0.4, 0.0]}
     assert terms.get_legend_handles_labels()[1] == ["hidden.kernel"]
     assert [each.is_far for each in points] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("metric", "sides"), [("held_out_accuracy", ["better", "worse"]), ("held_out_loss", ["worse", "better"])]
+)
+def test_what_the_beginning_says(metric: str, sides: list[str]) -> None:
+    """A path that does better than a training from the beginning is told from one that does worse."""
+    points = Points(tuple(Point(1.0, "1", score, 0.01, cold=(0.5, 0.01)) for score in (0.6, 0.4)), metric)
+    assert [points.side(each) for each in points.points] == sides
+
+
+BATCHED = """\
+regspec: 1
+name: batched
+inputs: {x: {shape: [13]}}
+layers:
+  - BatchNormalization: {name: norm}
+  - Dense: {name: hidden, units: 6, activation: relu, kernel_regularizer: {l1: 1e-3}}
+  - Dense: {name: fixed, units: 5, trainable: false}
+  - Dense: {name: scores, units: 3}
+"""
+
+
+def test_a_path_of_folds(tmp_path: Path) -> None:
+    """Each fold goes along by itself; a score is the mean of theirs, and its error that of the mean."""
+    path = tmp_path / "path"
+    found = regspec.strength_path(
+        BATCHED, "wine", "kernel.l1", from_=1e-3, to=0.3, steps=2, folder=path, quiet=True, check=1,
+        folds=3, epochs=2, lr=0.02, route={"l1": "proximal"},
+    )  # fmt: skip
+    for point in found.points:
+        folds = regspec.load_folds(path / point.run)
+        scores = [each.metrics["held_out_accuracy"] for each in folds.runs]
+        assert len(set(scores)) > 1
+        assert point.score == pytest.approx(np.mean(scores))
+        assert point.error == pytest.approx(np.std(scores, ddof=1) / math.sqrt(3))
+        weights = [each.model.hidden.weight for each in folds.runs]
+        assert point.zeros == (sum(int((each == 0).sum()) for each in weights), 3 * 6 * 13)
+        assert point.units == {"hidden": (round(np.mean([int(each.any(1).sum()) for each in weights])), 6)}
+    assert found.points[1].cold is not None
+    for number in range(1, 4):
+        first, begun = (load_file(path / each / f"fold_{number}" / "initial.safetensors") for each in "12")
+        ended = load_file(path / "1" / f"fold_{number}" / "weights.safetensors")
+        buffers = {"norm.running_mean", "norm.running_var", "norm.num_batches_tracked"}
+        assert buffers < {*first}
+        wanted = {name: ended[name] if name in buffers else 0.7 * ended[name] + 0.3 * first[name] for name in first}
+        torch.testing.assert_close(begun, wanted)
+        torch.testing.assert_close(begun["fixed.weight"], first["fixed.weight"])
+    assert {each.name for each in (path / "best").iterdir()} >= {"fold_1", "fold_2", "fold_3"}

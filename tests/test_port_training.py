@@ -390,7 +390,7 @@ def test_a_port_that_was_converted_has_it_too(options: dict[str, Any], tmp_path:
 # -- damaged files -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(300))
+@pytest.mark.parametrize("seed", [pytest.param(n, marks=[pytest.mark.everything] * (n >= 60)) for n in range(300)])
 def test_damaged_settings_make_no_damaged_file(seed: int) -> None:
     """Whatever a file says of the training: the training file is one, by which a training begins."""
     rng = random.Random(seed)

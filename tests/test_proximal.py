@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize
 from sklearn.linear_model import Lasso, LogisticRegression, MultiTaskLasso
 from torch import Tensor, nn, optim
 from torch.nn import functional as F
@@ -20,12 +21,13 @@ from torch.optim.lr_scheduler import LambdaLR
 
 import regspec
 from regspec.modules.step_sizes import step_size
-from regspec.runtime import GroupLasso, GroupLassoOfBlocks
+from regspec.runtime import GroupLasso, GroupLassoOfBlocks, MaxNorm, MinMaxNorm, NonNeg, UnitNorm
 from regspec.training.options.keras_optimizers import (
     KerasAdadelta,
     KerasAdagrad,
     KerasAdam,
     KerasAdamax,
+    KerasLion,
     KerasRMSprop,
     KerasSGD,
 )
@@ -84,7 +86,13 @@ def test_step_sizes(make: Make) -> None:
 
 
 def fit(
-    make: Make, loss: Callable[[Tensor], Tensor], weight: Tensor, regularizer: dict[str, Any], **fields: Any
+    make: Make,
+    loss: Callable[[Tensor], Tensor],
+    weight: Tensor,
+    regularizer: Any,
+    *,
+    constraint: Callable[[Tensor], Tensor] | None = None,
+    **fields: Any,
 ) -> tuple[Tensor, Tensor]:
     """The weight after many steps, the last of them short, and the gradient of the loss there."""
     units, features = weight.shape
@@ -95,6 +103,8 @@ def fit(
     assert isinstance(layer, nn.Linear)
     with torch.no_grad():
         layer.weight.copy_(weight)
+    if constraint is not None:
+        model.add_constraints(constraint, {"layer.kernel": "layer.weight"})
     optimizer = make(model.parameters())
     regspec.bind(model, optimizer, l1="proximal", group_lasso="proximal")
     half = STEPS // 2
@@ -155,6 +165,24 @@ def test_group_lasso(name: str) -> None:
     np.testing.assert_allclose(weight.numpy(), wanted, atol=1e-3)
 
 
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_sparse_group_lasso(name: str) -> None:
+    """An L1 and a group lasso of one weight, in whatever order they are written."""
+    x, y = regression(4)
+    weight, gradient = fit(
+        OPTIMIZERS[name],
+        lambda weight: 0.5 * (x @ weight.T - y).square().sum(1).mean(),
+        torch.randn(4, 9, dtype=torch.float64),
+        [{"group_lasso": {"strength": 0.1, "axis": "input"}}, {"l1": 0.2}],
+    )
+    strength, norms = 0.1 * 4**0.5, weight.norm(dim=0)
+    assert ((weight == 0).any(0) & (norms > 0)).any()
+    beyond = ((gradient.abs() - 0.2).clamp_min(0).norm(dim=0) - strength).clamp_min(0)
+    smooth = gradient + strength * weight / norms.clamp_min(1e-9)
+    inside = torch.where(weight == 0, (gradient.abs() - 0.2).clamp_min(0), smooth + 0.2 * weight.sign())
+    assert torch.where(norms == 0, beyond, inside.norm(dim=0)).max() < 1e-4
+
+
 @pytest.mark.parametrize("name", ["radam", "adagrad", "rmsprop"])
 def test_logistic(name: str) -> None:
     x, y = regression(1)
@@ -190,6 +218,143 @@ def test_group_lasso_of_weights_that_are_not_negative(name: str) -> None:
     beyond = ((-gradient).clamp_min(0).norm(dim=0) - strength).clamp_min(0)
     inside = torch.where(weight > 0, gradient + strength * weight / norms.clamp_min(1e-9), gradient.clamp_max(0))
     assert torch.where(norms == 0, beyond, inside.norm(dim=0)).max() < 1e-4
+
+
+# -- constraints -------------------------------------------------------------------------------------------------------
+
+# Bounds of each number: those of `non_neg`, and others that a constraint of one's own may have.
+BOUNDS = {"non_neg": (0.0, np.inf), "around zero": (-0.4, 0.8), "above zero": (0.1, 0.9)}
+
+
+@pytest.mark.parametrize("bounds", BOUNDS)
+@pytest.mark.parametrize("name", ["sgd, momentum", "adam", "rmsprop"])
+def test_lasso_with_bounds(name: str, bounds: str) -> None:
+    """What is softened and then clipped is the least of both; SciPy's is of ``p - q``, neither of which is negative."""
+    low, high = BOUNDS[bounds]
+    x, y = regression(1)
+    y = y - 2 * x[:, [3]]
+    weight, gradient = fit(
+        OPTIMIZERS[name],
+        lambda weight: 0.5 * (x @ weight.T - y).square().mean(),
+        torch.rand(1, 9, dtype=torch.float64),
+        {"l1": 0.2},
+        constraint=NonNeg() if bounds == "non_neg" else partial(torch.clamp, min=low, max=high),
+    )
+    softened = (weight - gradient).sign() * ((weight - gradient).abs() - 0.2).clamp_min(0)
+    assert (weight - softened.clamp(low, high)).abs().max() < 1e-4
+
+    def both(parts: Any) -> tuple[float, Any]:
+        off = x.numpy() @ (parts[:9] - parts[9:]) - y[:, 0].numpy()
+        slope = x.numpy().T @ off / 60
+        return 0.5 * (off**2).mean() + 0.2 * parts.sum(), np.concatenate([slope + 0.2, 0.2 - slope])
+
+    limits = [(max(low, 0), max(high, 0))] * 9 + [(max(-high, 0), max(-low, 0))] * 9
+    solved = minimize(both, np.full(18, 0.3), jac=True, bounds=limits, tol=1e-14).x
+    np.testing.assert_allclose(weight[0].numpy(), solved[:9] - solved[9:], atol=1e-3)
+    assert low > 0 or 0 < (weight == 0).sum() < 9
+
+
+def test_lasso_with_a_norm() -> None:
+    """Under SGD, whose step is as long for each number; the multiplier is what the gradient leaves along the weight."""
+    x, y = regression(1)
+    weight, gradient = fit(
+        OPTIMIZERS["sgd, momentum"],
+        lambda weight: 0.5 * (x @ weight.T - y).square().mean(),
+        torch.rand(1, 9, dtype=torch.float64),
+        {"l1": 0.2},
+        constraint=MaxNorm(0.5, dim=1),
+    )
+    assert weight.norm() == pytest.approx(0.5, abs=1e-6)
+    slope = gradient + 0.2 * weight.sign()
+    multiplier = -(weight * slope).sum() / weight.square().sum()
+    assert multiplier > 0.1
+    off = torch.where(weight == 0, (gradient.abs() - 0.2).clamp_min(0), (slope + multiplier * weight).abs())
+    assert 0 < (weight == 0).sum() < 9
+    assert off.max() < 1e-4
+
+
+SETS: dict[str, Callable[[Tensor], Tensor]] = {
+    "non_neg": NonNeg(),
+    "bounds": partial(torch.clamp, min=-0.2, max=0.5),
+    "max_norm": MaxNorm(0.7, dim=1),
+    "min_max_norm": MinMaxNorm(0.5, 0.7, dim=1),
+    "unit_norm": UnitNorm(dim=1),
+}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_a_constraint_after_a_threshold(name: str) -> None:
+    """A step of SGD ends where ``(w - x)**2 / 2 + threshold * abs(w)`` is least of all that a constraint allows."""
+    x = torch.randn(200, 4, dtype=torch.float64)
+    model = regspec.regularize(nn.ParameterDict({"w": x.clone()}), [{"parameters": "w", "regularizer": {"l1": 0.6}}])
+    model.add_constraints(SETS[name], {"w": "w"})
+    optimizer = optim.SGD(model.parameters(), lr=0.5)
+    regspec.bind(model, optimizer, l1="proximal")
+    model["w"].grad = torch.zeros_like(x)
+    optimizer.step()
+    found = model["w"].detach()
+    found = found[found.any(1)]  # one that is zero has no direction, whatever its norm should be
+    x = x[model["w"].detach().any(1)]
+
+    def cost(w: Tensor) -> Tensor:
+        return (0.5 * (w - x).square() + 0.3 * w.abs()).sum(-1)
+
+    for spread in (1.0, 0.1, 0.01):
+        others = SETS[name]((found + spread * torch.randn(100, *found.shape, dtype=torch.float64)).flatten(0, 1))
+        assert (cost(others.view(100, *found.shape)) > cost(found) - 1e-6).all()
+    assert len(found) > 100
+    assert (found == 0).any()
+
+
+# -- which optimizers --------------------------------------------------------------------------------------------------
+
+
+class Unknown(optim.Optimizer):
+    """Of another library."""
+
+    def __init__(self, params: Any, lr: float) -> None:
+        super().__init__(params, {"lr": lr})
+
+    def step(self, closure: Any = None) -> None:
+        """Moves nothing."""
+
+
+class Lion(Unknown):
+    """As other libraries have it."""
+
+
+# What is said of those that have no step size for each number.
+UNSIZED = {
+    optim.Adafactor: "Adafactor scales each step by the norms of the whole weight and of its whole update: it has no",
+    optim.LBFGS: "LBFGS goes where all numbers of all weights together say: it has no step size for each number",
+    optim.Muon: "Muon moves a matrix as a whole, along its singular vectors: it has no step size for each number",
+    optim.Rprop: "Rprop lets its steps grow while the signs of a gradient stay",
+    optim.ASGD: "ASGD steps by a rate that it sets one step before, and averages weights",
+    optim.SparseAdam: "SparseAdam moves the rows alone that a batch has, and a penalty holds for all rows",
+    KerasLion: "KerasLion moves each number by a sign, as far where its gradient is small as where it is large",
+    Lion: "Lion moves each number by a sign",
+    Unknown: "how far a step of Unknown moves each number of a weight is not known, as a proximal step needs it",
+}
+TORCHS = [cls for cls in vars(optim).values() if isinstance(cls, type) and issubclass(cls, optim.Optimizer)]
+TORCHS.remove(optim.Optimizer)
+
+
+@pytest.mark.parametrize("cls", dict.fromkeys([*TORCHS, *UNSIZED]), ids=lambda cls: cls.__name__)
+def test_every_optimizer(cls: Any) -> None:
+    """Its step size is measured above, or it is refused by its name, with what it does and what to take instead."""
+    layer = nn.Linear(3, 2, bias=False)
+    model = regspec.regularize(nn.Sequential(layer), [{"types": ["Linear"], "kernel_regularizer": "l1"}])
+    optimizer = cls(model.parameters(), lr=0.1)
+    if cls not in UNSIZED:
+        regspec.bind(model, optimizer, l1="proximal")
+        assert any(type(make([nn.Parameter(torch.ones(2, 2))])) is cls for make in SIZED.values())
+        return
+    with pytest.raises(regspec.RegspecError) as caught:
+        regspec.bind(model, optimizer, l1="proximal")
+    (problem,) = caught.value.problems
+    assert UNSIZED[cls] in problem.what
+    assert "give these weights to SGD, Adam, NAdam" in problem.hint
+    assert problem.hint.endswith("or take the loss route")
 
 
 # -- one step ----------------------------------------------------------------------------------------------------------

@@ -477,6 +477,25 @@ def test_the_share_that_is_kept_is_of_the_largest_norms() -> None:
     assert shrunk.report.difference is None
 
 
+@pytest.mark.parametrize(
+    ("share", "zeros", "multiple", "left"),
+    [
+        (0.7, 0, 1, [14, 7, 4]),  # of 20, 10 and 5
+        (0.7, 0, 4, [12, 4, 4]),
+        (0.7, 0, 8, [8, 7, 4]),  # as many as 8 are left of the first alone
+        (0.7, 9, 4, [8, 4, 4]),  # 9 that are zero go anyway, so that 11 are left to be rounded
+        (1.0, 0, 8, [16, 8, 5]),
+    ],
+)
+def test_units_are_left_in_multiples(share: float, zeros: int, multiple: int, left: list[int]) -> None:
+    layers = [{"Dense": 20}, {"Dense": 10}, {"Dense": 5}, {"Dense": 2}]
+    model = regspec.build({"inputs": {"x": {"shape": [4]}}, "layers": layers}, seed=0)
+    with torch.no_grad():
+        model.dense.weight[:zeros] = 0
+    shrunk = regspec.shrink(model, keep=share, multiple=multiple)
+    assert [each.after for each in shrunk.report.changes][:3] == left
+
+
 def test_what_is_coupled_is_kept_together() -> None:
     """By a sum: the units of both layers, and the depthwise filters on them."""
     layers = yaml.safe_load(
@@ -542,6 +561,10 @@ def test_what_is_refused() -> None:
         regspec.shrink(model, inputs=[torch.zeros(0, 13)])
     with pytest.raises(regspec.RegspecError, match="give keep too"):
         regspec.shrink(model, losses=[torch.tensor(1.0)])
+    with pytest.raises(regspec.RegspecError, match="multiple rounds what keep leaves"):
+        regspec.shrink(model, multiple=8)
+    with pytest.raises(regspec.RegspecError, match="at least 1, and not 0"):
+        regspec.shrink(model, keep=0.5, multiple=0)
     with pytest.raises(regspec.RegspecError, match="losses gives none"):
         regspec.shrink(model, keep=0.5, losses=[])
 

@@ -35,8 +35,14 @@ ESTIMATORS = [
 
 
 OTHERWISE = "check_sample_weight_equivalence_on_dense_data"  # to 1e-7, which float32 can't: `test_weights` has it
+OF_BOTH = {check.func.__name__ for _, check in estimator_checks_generator(ESTIMATORS[0])}  # their code is one
 CHECKS = [
-    pytest.param(estimator, check, id=f"{type(estimator).__name__}-{check.func.__name__}")
+    pytest.param(
+        estimator,
+        check,
+        id=f"{type(estimator).__name__}-{check.func.__name__}",
+        marks=[pytest.mark.everything] * (each is not ESTIMATORS[0] and check.func.__name__ in OF_BOTH),
+    )
     for each in ESTIMATORS
     for estimator, check in estimator_checks_generator(each)
     if check.func.__name__ != OTHERWISE

@@ -24,7 +24,8 @@ from rich.console import Console
 
 import regspec
 from regspec.cli.application import app, parameters
-from regspec.specs.parameters import Choices, Range, with_defaults, with_name
+from regspec.specs.rewriting import with_defaults, with_name
+from regspec.specs.searches import Choices, Range
 from regspec.text import document
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.loop.epochs import DivergedError

@@ -54,6 +54,12 @@ def shrink(
             "it was trained on would change without them."
         ),
     ] = "norm",
+    multiple: Annotated[
+        int,
+        typer.Option(
+            min=1, help="With --keep: round how many units are left down to a multiple of this, as 8 or 16 for speed."
+        ),
+    ] = 1,
     format_: Annotated[Format, typer.Option("--format", help="text or json.")] = "text",
     force: Force = False,
 ) -> None:
@@ -65,6 +71,8 @@ def shrink(
     """
     if by == "loss" and keep is None:
         raise typer.BadParameter("it weighs units for --keep, which is not given", param_hint="--by")
+    if multiple > 1 and keep is None:
+        raise typer.BadParameter("it rounds what --keep leaves, which is not given", param_hint="--multiple")
     model, spec, run = loaded(source, weights, "shrink")
     from regspec.modules.shrinking.shrinking import shrink as shrunk_of
     from regspec.targets.source import source as source_of
@@ -73,7 +81,7 @@ def shrink(
     if by == "loss" and run is None:
         raise RegspecError(Problem("has no data to weigh units by", "--by norm does without", str(source)))
     losses = islice(run.losses(), BATCHES) if by == "loss" and run is not None else None
-    shrunk = shrunk_of(model, spec, keep=keep, losses=losses)
+    shrunk = shrunk_of(model, spec, keep=keep, multiple=multiple, losses=losses)
     contents: dict[str, str | bytes] = {
         "spec.yaml": shrunk.text,
         "model.py": source_of(shrunk.spec),

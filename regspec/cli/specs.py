@@ -27,7 +27,11 @@ def show(
     format: Annotated[Format, typer.Option(help="A table for people, or JSON for programs.")] = "text",
     graph: Annotated[bool, typer.Option("--graph", help="The graph as a Mermaid diagram instead.")] = False,
     groups: Annotated[
-        bool, typer.Option("--groups", help="Which units of which weights go together, or why they stay, instead.")
+        bool,
+        typer.Option(
+            "--groups",
+            help="Which units of which weights go together and are penalized together, or why they stay, instead.",
+        ),
     ] = False,
     set: Set = None,
 ) -> None:
@@ -53,7 +57,7 @@ def _show_groups(graph: Graph, form: Format) -> None:
     from regspec.graph.families import families_of
     from regspec.graph.units import units_of
 
-    families = families_of(units_of(graph))
+    families = families_of(units_of(graph), graph.coupled)
     if form == "json":
         typer.echo(json.dumps([each.as_dict() for each in families], indent=2))
     else:

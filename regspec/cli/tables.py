@@ -68,10 +68,14 @@ def print_families(families: Sequence[Family]) -> None:
     for role in ("made by", "in", "taken by"):
         table.add_column(role, overflow="fold")
     table.add_column("numbers each", justify="right")
+    is_penalized = any(each.term for each in families)
+    if is_penalized:
+        table.add_column("penalized by", overflow="fold")
     table.add_column("stays", overflow="fold")
     for each in families:
         columns = [[own.weight for own in each.slices if own.role == role] for role in ("makes", "has", "takes")]
-        table.add_row(str(each.units), *map("\n".join, columns), f"{each.numbers:,}", each.stays or "")
+        penalty = [f"{each.term}: {each.penalty}" if each.term else ""] if is_penalized else []
+        table.add_row(str(each.units), *map("\n".join, columns), f"{each.numbers:,}", *penalty, each.stays or "")
     Console(width=None if sys.stdout.isatty() else 240).print(table)
     free = [each for each in families if each.stays is None]
     console = Console(width=None if sys.stdout.isatty() else 240)

@@ -40,9 +40,9 @@ def tune(
 
     Options are searched by --search, too, as 'lr={low: 1e-4, high: 1e-1, log: true}'.
 
-    A path is one strength from weak to strong, or back, each training beginning where the one before ended, which takes
-    a small part of the time: `regspec tune net.yaml --path kernel.l1 --from 1e-5 --to 1 --steps 30`. It writes the runs
-    best and simplest, path.csv and a picture.
+    A path is one strength from weak to strong, or back, each training beginning near where the one before ended, which
+    takes a small part of the time: `regspec tune net.yaml --path kernel.l1 --from 1e-5 --to 1 --steps 30`. It writes
+    the runs best and simplest, path.csv and a picture.
 
     Every trial is a training, scored on held-out data. The folder gets the run of the best one, best, and best.yaml,
     trials.csv, a plot of the scores, and study.db, with which the same command goes on after Ctrl-C or on another day,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from regspec.graph.network import Coupled
 from regspec.graph.units import Units, WeightAxis
 
 
@@ -24,6 +26,8 @@ class Family:
     units: int
     slices: tuple[Slice, ...]
     stays: str | None  # why they may not go
+    term: str | None = None  # the penalty of what makes and has them, where it is one
+    penalty: str | None = None
 
     @property
     def numbers(self) -> int:
@@ -33,11 +37,12 @@ class Family:
     def as_dict(self) -> dict[str, Any]:
         """The family as plain data."""
         slices = [{"weight": each.weight, "role": each.role, "numbers": each.numbers} for each in self.slices]
-        return {"units": self.units, "stays": self.stays, "slices": slices}
+        penalty = {"term": self.term, "penalty": self.penalty}
+        return {"units": self.units, "stays": self.stays, **penalty, "slices": slices}
 
 
-def families_of(units: Units) -> tuple[Family, ...]:
-    """The families of a network's units, in the order of its layers.
+def families_of(units: Units, coupled: Sequence[Coupled] = ()) -> tuple[Family, ...]:
+    """The families of a network's units, in the order of its layers; ``coupled`` are the penalties of its units.
 
     Example:
         >>> from regspec.graph.loading import graph_of
@@ -55,18 +60,18 @@ def families_of(units: Units) -> tuple[Family, ...]:
     for root, own in counts.items():
         signature = (tuple(own.items()), units.why_kept(root))
         alike[signature] = alike.get(signature, 0) + 1
-    roles = _roles(units)
-    return tuple(
-        Family(
-            count,
-            tuple(Slice(f"{key[0]}.{key[1]}", roles[key][0], each * roles[key][1]) for key, each in own),
-            stays,
-        )
-        for (own, stays), count in alike.items()
-    )
+    roles = roles_of(units)
+    penalized = {(own.path, own.weight, own.axis): each for each in coupled for own in each.slices}
+    found = []
+    for (own, stays), count in alike.items():
+        slices = tuple(Slice(f"{key[0]}.{key[1]}", roles[key][0], each * roles[key][1]) for key, each in own)
+        term = None if stays else next((penalized[key] for key, _ in own if key in penalized), None)
+        told = (None, None) if term is None else (term.name, str(term.regularizer))
+        found.append(Family(count, slices, stays, *told))
+    return tuple(found)
 
 
-def _roles(units: Units) -> dict[WeightAxis, tuple[str, int]]:
+def roles_of(units: Units) -> dict[WeightAxis, tuple[str, int]]:
     """For each axis of a weight what the weight is to the units along it, and how many numbers it has at each index."""
     found: dict[WeightAxis, tuple[str, int]] = {}
     for call in units.calls:

@@ -1,18 +1,33 @@
-"""Hints at what may be meant by a name that an entry takes, and that gives no tensor."""
+"""The names in a body, and hints at what may be meant by one that an entry takes, and that gives no tensor."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from regspec.code.shapes import Symbol
 from regspec.graph.network import BlockNode, LayerNode
+from regspec.specs.model import BlockUse, Body, Entry, Invalid
 from regspec.text.problems import did_you_mean
 
 Tensors = Mapping[str, Mapping[str, Symbol] | None]  # by the name of what gives them, and by output
 ByName = Mapping[str, LayerNode | BlockNode]
 
 _INDEXED = re.compile(r"(\w+)\[(-?\d+)\]")  # as Python counts: from 0
+
+
+def names_in(body: Body) -> Iterator[str]:
+    """The names that a body has: of its inputs, and of its entries."""
+    yield from body.inputs
+    for entry in body.entries:
+        yield from names_of(entry)
+
+
+def names_of(entry: Entry) -> list[str]:
+    """The names by which an entry can be referred to; the last is that of its last node."""
+    if isinstance(entry, Invalid) or (isinstance(entry, BlockUse) and entry.is_repeated):
+        return [entry.name, *entry.names]
+    return [entry.name]
 
 
 def name_hint(name: str, tensors: Tensors, nodes: ByName) -> str | None:

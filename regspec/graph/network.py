@@ -9,6 +9,7 @@ from typing import Any
 from regspec.code.shapes import Symbol
 from regspec.graph.masks import elsewhere
 from regspec.graph.resolved import Resolved
+from regspec.language.regularizers import Regularizer
 from regspec.specs.formulas import Formula
 from regspec.text.faults import Origin
 
@@ -59,6 +60,35 @@ class BlockNode(Node):
         return self.block.name
 
 
+@dataclass(frozen=True, slots=True)
+class Slices:
+    """What a weight has of units: for each of them, its indices along one of Keras's axes."""
+
+    path: str  # of the layer: stage.0.conv
+    weight: str
+    axis: int
+    indices: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Coupled:
+    """A penalty of units, each a group of slices of several weights, which vanish together."""
+
+    path: str  # of the first layer that makes them: stage.0.conv
+    slot: str  # units; query.units of a part of the layer; units_1 where there are others besides
+    regularizer: Regularizer
+    slices: tuple[Slices, ...]
+    origin: Origin | None = field(default=None, repr=False)  # of the layer that says it, or that a rule selects
+
+    @property
+    def name(self) -> str:
+        """The name of the term: stage.0.conv.units."""
+        return f"{self.path}.{self.slot}"
+
+
+UnitRule = tuple[object, Regularizer]  # what a rule is known by, and the group lasso that it has for units
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Graph:
     """A network, or a block of one: nodes in the order of execution."""
@@ -76,17 +106,29 @@ class Graph:
     counts_frozen: bool  # whether the penalties of frozen weights count
     arguments: Mapping[str, Any] = field(default_factory=dict)  # of a block: the values of its parameters
     formulas: Mapping[Formula, Any] = field(default_factory=dict)  # what its spec computes from these, and its values
+    coupled: tuple[Coupled, ...] = ()  # of a whole network: the penalties of units
     derived: dict[str, Any] = field(default_factory=dict, init=False, repr=False)  # what targets have computed from it
 
     @property
     def has_penalties(self) -> bool:
         """Whether a layer in it, or in its blocks, has a penalty."""
-        return any(node.resolved.terms for node in self.layers())
+        return bool(self.coupled) or any(node.resolved.terms for node in self.layers())
 
     @property
     def has_constraints(self) -> bool:
         """Whether a weight in it, or in its blocks, has a constraint, which is applied after each step."""
         return any(weight.constraint is not None for node in self.layers() for weight in node.resolved.weights)
+
+    @property
+    def asks_for_units(self) -> bool:
+        """Whether a layer in it, or in its blocks, has a penalty of units that vanish together."""
+        return any(term.regularizer.coupled is not None for node in self.layers() for term in node.resolved.terms)
+
+    def penalties(self, node: LayerNode, path: str) -> dict[str, Regularizer]:
+        """The regularizers of a layer in this whole network by their slots; what is coupled stands at one layer."""
+        own = {each.slot: each.regularizer for term in node.resolved.terms if (each := term.alone) is not None}
+        coupled = {each.slot: each.regularizer for each in self.coupled if each.path == path and not node.is_again}
+        return {**own, **coupled}
 
     def layers(self) -> Iterator[LayerNode]:
         """Every layer in it and in its blocks, each once."""

@@ -35,6 +35,14 @@ class Term:
         """Whether it is of an output."""
         return self.weight is None
 
+    @property
+    def alone(self) -> Term | None:
+        """What of it is of this slot alone, and not of all that vanishes with units; None where there is nothing."""
+        alone = self.regularizer.alone
+        if alone is self.regularizer:
+            return self
+        return None if alone is None else replace(self, regularizer=alone)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Resolved:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pydantic import ValidationError
@@ -14,15 +14,15 @@ from regspec.code.shapes import ShapeError, Symbol
 from regspec.graph import readings
 from regspec.graph.again import calls_what_is_made_for_others, check_block_again, shapes_of
 from regspec.graph.masks import masked_by
-from regspec.graph.naming import name_hint, output_hint
-from regspec.graph.network import BlockNode, Graph, LayerNode, block_in_place, inside, layer_in_place
+from regspec.graph.naming import name_hint, names_in, names_of, output_hint
+from regspec.graph.network import BlockNode, Graph, LayerNode, UnitRule, block_in_place, inside, layer_in_place
 from regspec.graph.readings import Reading
 from regspec.graph.resolved import ResolvedLayers
+from regspec.graph.unmatched import unmatched
 from regspec.graph.weights import weight_named
 from regspec.language.regularizers import Regularizer
 from regspec.layers import Layer
 from regspec.specs.model import BlockUse, Body, Entry, Invalid, LayerCall, LayerUse, ModelSpec
-from regspec.specs.patterns import pattern_hint
 from regspec.specs.rules import LayerRule
 from regspec.text import faults
 from regspec.text.faults import Origin
@@ -35,8 +35,10 @@ def resolve(spec: ModelSpec, *, is_whole: bool = True) -> tuple[Graph | None, li
     """The graph of a spec; or None, and what is wrong. Unless the spec ``is_whole``, a rule may match nothing."""
     resolver = _Resolver(spec)
     graph = resolver.graph(spec.name, spec.body, resolver.inputs(), "", ())
+    if graph is not None and not resolver.problems:
+        graph = resolver.with_coupled(graph)
     if is_whole and not resolver.problems:
-        resolver.check_rules(spec.body)
+        resolver.problems.extend(dict.fromkeys(unmatched(spec.body, resolver.matched, resolver.stays)))
     return (None if resolver.problems else graph), resolver.problems
 
 
@@ -66,7 +68,9 @@ class _Resolver:
     spec: ModelSpec
     problems: Problems = field(default_factory=Problems)
     layers: ResolvedLayers = field(init=False)
-    matched: set[Itself] = field(default_factory=set)  # the rules that matched a slot
+    matched: set[object] = field(default_factory=set)  # the rules that matched a slot
+    of_units: dict[str, UnitRule] = field(default_factory=dict)  # what the last rule says of units, by layers
+    stays: Mapping[object, str] = field(default_factory=dict)  # why a rule for units found none
     reported: set[tuple[Itself, str]] = field(default_factory=set)  # entries, and what is wrong with their shapes
     read_as: dict[Itself, tuple[Reading, ...]] = field(default_factory=dict)  # by layers, which equal entries share
     is_partial: bool = False  # whether a part was left out because of a fault
@@ -99,7 +103,7 @@ class _Resolver:
         """The graph of a body on these inputs; None where a fault stands in the way."""
         was_partial, self.is_partial = self.is_partial, False
         rules = (*rules, *((prefix, rule) for rule in body.rules))
-        names = frozenset(_names(body))
+        names = frozenset(names_in(body))
         scope = _Scope(names, readings.first_uses(body))
         if prefix:
             scope.sees = f"a block sees its own layers and inputs only: {', '.join(body.inputs)}"
@@ -130,6 +134,18 @@ class _Resolver:
             counts_frozen=self.spec.frozen_penalties == "counted",
         )
 
+    def with_coupled(self, graph: Graph) -> Graph:
+        """The network with the penalties of its units."""
+        if not self.of_units and not graph.asks_for_units:
+            return graph
+        from regspec.graph.coupled import coupled_in  # with numpy, which takes longer than a small spec
+
+        found = coupled_in(graph, self.of_units)
+        self.problems.extend(found.problems)
+        self.matched |= found.rules
+        self.stays = found.stays
+        return replace(graph, coupled=found.coupled)
+
     def _check_other_weights(self, nodes: Nodes, prefix: str) -> None:
         """Reports the penalties that take a weight of another layer which is not there."""
         taken = (
@@ -144,17 +160,6 @@ class _Resolver:
                 weight_named(name, node, nodes)
             except ShapeError as error:
                 self._fault(node.origin, f"{prefix}{node.name} {error.what}", error.hint, key=True)
-
-    def check_rules(self, body: Body) -> None:
-        """Reports the rules of a body, and of the bodies in it, that matched no layer."""
-        for index, rule in enumerate(body.rules):
-            if Itself(rule) not in self.matched:
-                origin = None if body.origin is None else body.origin / "regularizers" / index
-                self._fault(origin, "this rule matches no layer with such a slot", _nearest(rule, body))
-        for entry in body.entries:
-            if isinstance(entry, BlockUse):
-                for inner in {Itself(copy.body): copy.body for copy in entry.copies}.values():
-                    self.check_rules(inner)
 
     def _outputs(self, body: Body, scope: _Scope) -> list[Symbol] | None:
         origin = None if body.origin is None else body.origin / "outputs"
@@ -173,7 +178,7 @@ class _Resolver:
     def _check_use(self, body: Body, scope: _Scope) -> None:
         """Reports the inputs and layers whose output nothing takes, but for those whose penalty is their use."""
         for index, entry in enumerate(body.entries):
-            last = _names_of(entry)[-1]
+            last = names_of(entry)[-1]
             node, is_used = scope.nodes.get(last), not scope.used.isdisjoint((entry.name, last))
             if not is_used and node is not None and not self._is_penalized(node):
                 origin = body.origins[index] if body.origins else None
@@ -225,7 +230,7 @@ class _Resolver:
             pass
         if not nodes:
             self.is_partial = True
-            scope.tensors.update(dict.fromkeys(_names_of(entry)))
+            scope.tensors.update(dict.fromkeys(names_of(entry)))
         scope.last = entry.name
         return nodes
 
@@ -259,6 +264,9 @@ class _Resolver:
                     found = rule.slots[slot]
             return found
 
+        for seen_from, rule in rules:
+            if rule.units is not None and rule.matches((prefix + name).removeprefix(seen_from), layer.kinds):
+                self.of_units[prefix + name] = Itself(rule), rule.units.of_units
         masked = self._masked(entry.mask, layer, inputs, scope, origin)
         resolved = self.layers.of(layer, masked, rule_for, self._read_as(name, scope))
         node = layer_in_place(name, resolved, inputs, masked, origin=origin)
@@ -416,25 +424,7 @@ class _Resolver:
             self.problems.append(problem)
 
 
-def _names(body: Body) -> Iterator[str]:
-    yield from body.inputs
-    for entry in body.entries:
-        yield from _names_of(entry)
-
-
-def _names_of(entry: Entry) -> list[str]:
-    """The names by which an entry can be referred to; the last is that of its last node."""
-    if isinstance(entry, Invalid) or (isinstance(entry, BlockUse) and entry.is_repeated):
-        return [entry.name, *entry.names]
-    return [entry.name]
-
-
 def _fits(shape: shapes.Shape, declared: shapes.Shape) -> bool:
     return len(shape) == len(declared) and all(
         size is None or wanted is None or size == wanted for size, wanted in zip(shape, declared, strict=True)
     )
-
-
-def _nearest(rule: LayerRule, body: Body) -> str | None:
-    """The name nearest to a rule's pattern, as a hint."""
-    return None if rule.layers is None else pattern_hint(rule.layers, list(_names(body)))

@@ -264,6 +264,7 @@ RESERVED = frozenset(
         "add_activity_terms",
         "add_constraints",
         "add_module",
+        "add_unit_terms",
         "add_weight_terms",
         "apply",
         "apply_constraints",

@@ -11,8 +11,9 @@ from pydantic import ConfigDict, Field
 
 from regspec.code.expressions import SELF, Call, WeightPath, call
 from regspec.language.members import add_member, made_of, own_fields
+from regspec.language.penalties import Dimensions, Penalty
 from regspec.language.registration import fields_of, importable
-from regspec.language.regularizers import BESIDE, REGULARIZERS, Dimensions, Penalty
+from regspec.language.regularizers import BESIDE, REGULARIZERS
 from regspec.text.problems import RegspecError
 
 

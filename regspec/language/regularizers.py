@@ -9,7 +9,7 @@ The formulas stand with the runtime's classes of the same names.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
@@ -19,50 +19,10 @@ from regspec.code.expressions import Call, call, unless
 from regspec.code.shapes import ShapeError
 from regspec.language.calls import is_call
 from regspec.language.fields import REFERENCE, Fraction, NotNegative
-from regspec.language.forms import Family, Named, at
+from regspec.language.forms import Family, at
+from regspec.language.penalties import Dimensions, Penalty
 from regspec.language.schedules import Schedule, parse_schedules
 from regspec.language.serialized import is_serialized
-
-
-@dataclass(frozen=True)
-class Dimensions:
-    """Where, in a tensor of torch, the units of an output lie; or the outputs and inputs of a weight."""
-
-    units: int | None  # None where they lie along several dimensions, or along none
-    inputs: int | None = None
-    blocks: int = 1  # the first dimension has so many, each with channels of its own along the second: a grouped kernel
-    kernels: int = 1  # which lie one below the other along the first dimension
-    columns: int | None = None  # of a matrix, where Keras's columns lie, whether they are its outputs or its inputs
-
-
-class Penalty(Named):
-    """One regularizer: a function of a tensor to a scalar."""
-
-    reads_axes: ClassVar[bool] = False  # whether it must see the axes as Keras counts them
-    reads_units: ClassVar[bool] = False  # whether it is by units, so that it must know where they lie
-    for_weights: ClassVar[bool] = True
-    reads_halves: ClassVar[bool] = False  # whether half of the units are one thing, and half another
-    averages_batch: ClassVar[bool] = False  # whether it is a mean over the batch by itself
-    adds_up: ClassVar[bool] = False  # whether the penalty of kernels in one tensor is the sum of theirs
-
-    @property
-    def other_weights(self) -> tuple[str, ...]:
-        """The names of the weights that it takes besides: ``decoder.kernel``, or ``kernel`` of its own layer."""
-        return ()
-
-    @property
-    def needs_inputs(self) -> bool:
-        """Whether it is for weights that have an axis of inputs."""
-        return False
-
-    def needs(self, rank: int) -> Literal["inputs", "outputs", "columns"] | None:
-        """Which axes of a weight of this rank it must know."""
-        return "outputs" if self.reads_units else None
-
-    def lower(self, at: Dimensions) -> Call:
-        """The constructor of the runtime's regularizer of what lies so."""
-        raise NotImplementedError
-
 
 DECAY = "an optimizer's weight_decay of d is {l2: d / 2}: its gradient is d * w, that of {l2: c} 2 * c * w"
 _SYNONYMS = {
@@ -178,7 +138,10 @@ class Norm(Penalty):
 
 @REGULARIZERS.add
 class GroupLasso(Penalty):
-    """strength * the sum over groups of sqrt(size) * norm; a group holds the weights of one output (or input)."""
+    """strength * the sum over groups of sqrt(size) * norm; a group holds the weights of one output (or input).
+
+    Where it is coupled, a group holds all weights that make the output, in whatever layers: they vanish together.
+    """
 
     adds_up = True
     main = "strength"
@@ -186,15 +149,29 @@ class GroupLasso(Penalty):
     reads_units = True
     strength: NotNegative
     axis: Literal["output", "input"] = "output"
+    coupled: bool = Field(False, description="Whether a group holds all weights that vanish with the output.")
+
+    @model_validator(mode="after")
+    def _is_coupled_by_outputs(self) -> GroupLasso:
+        if self.coupled and self.needs_inputs:
+            what = "is coupled over the input axis: what vanishes together is what makes an output"
+            raise PydanticCustomError("coupled", what)
+        return self
+
+    @property
+    def is_coupled(self) -> bool:
+        return self.coupled
 
     @property
     def needs_inputs(self) -> bool:
         return self.axis == "input"
 
-    def needs(self, rank: int) -> Literal["inputs", "outputs"]:
-        return "inputs" if self.needs_inputs else "outputs"
+    def needs(self, rank: int) -> Literal["inputs", "outputs"] | None:
+        return None if self.coupled else "inputs" if self.needs_inputs else "outputs"
 
     def lower(self, at: Dimensions) -> Call:
+        if self.coupled:
+            return call("GroupLasso", self.strength)  # of a matrix with a row for each unit
         dim = at.inputs if self.axis == "input" else at.units
         if dim == 1 and at.blocks * at.kernels > 1:
             return call("GroupLassoOfBlocks", self.strength, at.blocks * at.kernels)
@@ -319,9 +296,41 @@ class Regularizer:
         return sorted({each for each in needed if each is not None})
 
     @property
+    def alone(self) -> Regularizer | None:
+        """The parts that are of the slot's own weight; None where there is none."""
+        return self._with([part for part in self.parts if not _penalty(part).is_coupled])
+
+    @property
+    def coupled(self) -> Regularizer | None:
+        """The parts that are of all that vanishes with a unit; None where there is none."""
+        return self._with([part for part in self.parts if _penalty(part).is_coupled])
+
+    @property
+    def not_of_units(self) -> str | None:
+        """The name of a part that units can't have, which take a group lasso by outputs; None where there is none."""
+        others = (part for part in self._penalties if not isinstance(part, GroupLasso) or part.needs_inputs)
+        other = next(others, None)
+        return None if other is None else f"{other.name} by inputs" if isinstance(other, GroupLasso) else other.name
+
+    @property
+    def of_units(self) -> Regularizer:
+        """Itself with every group lasso coupled, as a rule for units means it."""
+
+        def coupled(part: Penalty | Scheduled) -> Penalty | Scheduled:
+            made = _penalty(part).model_copy(update={"coupled": True})
+            return Scheduled(made, part.schedules) if isinstance(part, Scheduled) else made
+
+        return Regularizer(tuple(map(coupled, self.parts)), self.reduction)
+
+    def _with(self, parts: list[Penalty | Scheduled]) -> Regularizer | None:
+        if len(parts) == len(self.parts):
+            return self
+        return Regularizer(tuple(parts), self.reduction) if parts else None
+
+    @property
     def _penalties(self) -> list[Penalty]:
         """The penalties of the parts, without their schedules."""
-        return [part.penalty if isinstance(part, Scheduled) else part for part in self.parts]
+        return [_penalty(part) for part in self.parts]
 
     def check(self, slot: str, *, has_inputs: bool, has_outputs: bool = True) -> None:
         """Raises `ShapeError` where a part has no meaning for the slot, which may have axes of inputs and outputs."""
@@ -330,6 +339,8 @@ class Regularizer:
         if self.reduction == "sum" and all(part.averages_batch for part in self._penalties):
             raise ShapeError(f"has the reduction sum, but {self._penalties[0].name} is a mean over the batch by itself")
         for part in self._penalties:
+            if slot == "activity" and part.is_coupled:
+                raise ShapeError(f"has a coupled {part.name} on its output, but what is coupled are weights")
             if slot != "activity" and not part.for_weights:
                 raise ShapeError(f"has {part.name} on its {slot}, but that is a regularizer of activities")
             if part.needs_inputs and not has_inputs:
@@ -348,6 +359,11 @@ class Regularizer:
             own = _sum(penalties, at)
             calls.append(call("Scheduled", own, *[each.lower() for each in schedules]) if schedules else own)
         return calls[0] if len(calls) == 1 else call("Sum", *calls)
+
+
+def _penalty(part: Penalty | Scheduled) -> Penalty:
+    """A part without its schedules."""
+    return part.penalty if isinstance(part, Scheduled) else part
 
 
 def _sum(penalties: list[Penalty], at: Dimensions) -> Call:

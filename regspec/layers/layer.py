@@ -23,7 +23,8 @@ from regspec.language.activations import ActivationFunction
 from regspec.language.constraints import WeightConstraint
 from regspec.language.fields import Frozen, Name, Names, NamesIfAny, Trainable
 from regspec.language.initializers import Drawn, WeightInitializer
-from regspec.language.regularizers import Dimensions, Regularizer, RegularizerField
+from regspec.language.penalties import Dimensions
+from regspec.language.regularizers import Regularizer, RegularizerField
 from regspec.layers.ties import Ties
 
 parse_pattern = cache(Pattern.parse)
@@ -62,6 +63,11 @@ class Weight:
         if self.blocks is not None:
             return Dimensions(outputs, 1, self.blocks)
         return Dimensions(outputs, inputs, columns=self.pattern.last if len(self.pattern.keras) == 2 else None)
+
+    @property
+    def alone(self) -> Regularizer | None:
+        """What of its regularizer is of it alone, and not of all that vanishes with its units."""
+        return None if self.regularizer is None else self.regularizer.alone
 
     @property
     def drawn(self) -> Drawn | None:

@@ -26,13 +26,14 @@ from regspec.modules.optimizers import (
     parameters_of,
 )
 from regspec.modules.parts import Part, Route, is_of_forward, weights_of
-from regspec.modules.step_sizes import SIZES, has_step_sizes
+from regspec.modules.step_sizes import SIZES, has_step_sizes, why_unsized
 from regspec.modules.stepping import Binding
 from regspec.runtime import L1, L2, GroupLasso, GroupLassoOfBlocks, WithWeights
 from regspec.runtime.penalties.listeners import Listener
 from regspec.runtime.penalties.state import Penalized, named_terms, penalized_in
 from regspec.runtime.penalties.terms import Seen
 from regspec.runtime.penalties.tracing import without_schedule
+from regspec.runtime.penalties.units import UnitTerm
 from regspec.text.problems import Problem, RegspecError, did_you_mean
 
 ROUTES = ("loss", "gradient", "decay", "proximal")
@@ -160,12 +161,13 @@ def _routed(
             continue
         if term.is_seen(owner, seen):  # tied to a weight that has a term
             continue
+        is_tied = isinstance(term, UnitTerm) and not all(term.is_own(owner, seen))
         parameters, is_computed = weights_of(owner, term)
         for index, part in enumerate(term.parts):
             kind = KINDS.get(type(without_schedule(part)[0]), "other")
             route = terms.get(name, routes.get(kind, "loss"))
             if route != "loss":
-                yield Part(name, kind, route, term, index, owner, parameters, is_computed)
+                yield Part(name, kind, route, term, index, owner, parameters, is_computed, is_tied=is_tied)
 
 
 def _of_optimizer(
@@ -180,7 +182,8 @@ def _of_optimizer(
     left: dict[str, list[Part]] = {}  # of each kind, those whose weights the optimizer lacks
     for part in parts:
         has = [parameter in optimized for parameter in part.parameters]
-        may_lack = [part.is_computed or (part.adds_parameters and not each.requires_grad) for each in part.parameters]
+        is_of_several = part.adds_parameters or part.is_of_units
+        may_lack = [part.is_computed or (is_of_several and not each.requires_grad) for each in part.parameters]
         if all(has) or (any(has) and all(map(or_, has, may_lack))):
             kept.append(part)
         elif any(has):
@@ -222,6 +225,8 @@ def _refused(part: Part, chain: list[Any], decoupled: bool) -> Iterator[Problem]
     elif part.is_computed and part.route in ("decay", "proximal"):
         what = f"the weight of '{part.name}' is computed from others, as by a parametrization"
         yield Problem(f"{what}, which the {part.route} route does not reach", _TAKE)
+    if part.is_tied:
+        yield Problem(f"'{part.name}' shares a parameter with other units, and has the loss route only")
     if part.adds_parameters and part.route in ("decay", "proximal"):
         yield Problem(f"'{part.name}' is of the sum of two parameters, which has the loss and gradient routes only")
     elif isinstance(part.regularizer, WithWeights):
@@ -245,8 +250,10 @@ def _refused(part: Part, chain: list[Any], decoupled: bool) -> Iterator[Problem]
         elif not has_step_sizes(optimizer):
             known = ", ".join(each.__name__ for each in SIZES)
             what = f"how far a step of {kind} moves each number of a weight is not known, as a proximal step needs it"
-            yield Problem(what, f"it is of {known} and what is derived from them; or take the loss route")
-        if part.kind == "group_lasso" and len(part.parameters) > 1:
+            if why := why_unsized(optimizer):
+                what = f"{kind} {why}: it has no step size for each number, as a proximal step needs it"
+            yield Problem(what, f"give these weights to {known} or what is derived from them; or take the loss route")
+        if part.kind == "group_lasso" and len(part.parameters) > 1 and not part.is_of_units:
             yield Problem(f"'{part.name}' has groups over several parameters, which have no proximal step here")
 
 

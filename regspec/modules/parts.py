@@ -14,6 +14,7 @@ from regspec.runtime.penalties.schedules import Scheduled
 from regspec.runtime.penalties.state import Penalized
 from regspec.runtime.penalties.terms import WeightTerm
 from regspec.runtime.penalties.tracing import without_schedule
+from regspec.runtime.penalties.units import UnitTerm
 from regspec.runtime.penalties.weights import owner_at, sources_at
 
 Route = Literal["loss", "gradient", "decay", "proximal"]
@@ -33,11 +34,17 @@ class Part:
     parameters: tuple[nn.Parameter, ...]  # when it was bound; what the weight is computed from, if it is
     is_computed: bool
     direction: float = 1.0  # of an output's, whose gradient a climbing optimizer takes the other way
+    is_tied: bool = False  # of units: whether another term of units has some of the parameters, too
 
     @property
     def adds_parameters(self) -> bool:
         """Whether it is of the sum of several parameters."""
         return isinstance(self.term, WeightTerm) and self.term.adds_parameters
+
+    @property
+    def is_of_units(self) -> bool:
+        """Whether it is of units, each with slices of several parameters."""
+        return isinstance(self.term, UnitTerm)
 
     @property
     def scheduled(self) -> Scheduled | None:

@@ -15,7 +15,8 @@ from torch.nn.modules.lazy import LazyModuleMixin
 
 from regspec.code.expressions import Call, WeightPath, replaced, walk
 from regspec.code.shapes import ShapeError
-from regspec.language.regularizers import Dimensions, Regularizer
+from regspec.language.penalties import Dimensions
+from regspec.language.regularizers import Regularizer
 from regspec.modules.building import value_of
 from regspec.modules.outputs import Output, Outputs
 from regspec.modules.weights import Weight, weight_of
@@ -258,6 +259,8 @@ def _is_named(rule: ModuleRule, pattern: str | None, name: str) -> bool:
     return rule.except_ is None or not re.fullmatch(rule.except_, name)
 
 
+_SPEC = "a spec of the network does; without 'coupled' a group is of one weight"
+
 # -- regularizers and faults ------------------------------------------------------------------------------------------
 
 
@@ -266,6 +269,10 @@ def _made(module: nn.Module, outputs: Outputs, selected: Selected, text: Documen
     regularizer = selected.regularizer
     assert regularizer is not None
     try:
+        if regularizer.coupled is not None and selected.shape is not None:
+            raise ShapeError(
+                "has a coupled group_lasso, but a module does not say which weights vanish together", _SPEC
+            )
         if selected.shape is None:
             regularizer.check("activity", has_inputs=False)
             given = selected.given or Output()

@@ -317,8 +317,7 @@ class Steps:
             return
         proximal = self.parts["proximal"]
         groups = {parameter: group for group in optimizer.param_groups if proximal for parameter in group["params"]}
-        for part in proximal:
-            shrink(part, optimizer, groups)
+        shrink(proximal, optimizer, groups)
         constrained = [each for each in self.bindings if any(module._regspec.constraints for module in each.modules())]
         if constrained and not stands_still(optimizer):
             for binding in constrained:

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from regspec.code.shapes import ShapeError
-from regspec.language.regularizers import Dimensions
+from regspec.language.penalties import Dimensions
 
 
 @dataclass(frozen=True)

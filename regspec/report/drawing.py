@@ -100,7 +100,7 @@ def _boxes(graph: Graph) -> list[Box]:
     made = {x: Box(x.source, (shapes.text(x.spec_shape),), "input") for x in graph.inputs}
     boxes = list(made.values())
     for node in graph.nodes:
-        box = Box(*_described(node), tuple(dict.fromkeys(made[x] for x in node.inputs)))
+        box = Box(*_described(graph, node), tuple(dict.fromkeys(made[x] for x in node.inputs)))
         made.update(dict.fromkeys(node.outputs, box))
         boxes.append(box)
     names = graph.output_names or tuple(
@@ -111,13 +111,15 @@ def _boxes(graph: Graph) -> list[Box]:
     return boxes
 
 
-def _described(node: LayerNode | BlockNode) -> tuple[str, tuple[str, ...], str]:
+def _described(graph: Graph, node: LayerNode | BlockNode) -> tuple[str, tuple[str, ...], str]:
     """What stands in a node's box: its name and kind; its shape, and its penalties; and its role."""
     title = f"{node.name} · {node.kind}{' (again)' * node.is_again}"
     lines = [", ".join(shapes.text(x.spec_shape) for x in node.outputs)]
     if isinstance(node, LayerNode):
-        return title, (*lines, *(f"{term.slot}: {term.regularizer}" for term in node.resolved.terms)), "layer"
-    terms = sum(len(each.resolved.terms) for each in node.block.layers())
+        found = graph.penalties(node, node.name)
+        return title, (*lines, *(f"{slot}: {regularizer}" for slot, regularizer in found.items())), "layer"
+    terms = sum(len(node.block.penalties(each, each.name)) for each in node.block.layers())
+    terms += sum(each.path.startswith(f"{node.path}.") for each in graph.coupled)
     if terms and not node.is_again:
         lines.append(plural(terms, "penalty", "penalties"))
     return title, tuple(lines), "block"

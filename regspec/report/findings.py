@@ -275,7 +275,7 @@ def term_rows(run: Recorded) -> list[TermRow]:
     last = {name: float(values[run.kept]) for name, values in penalties.items()}
     total = sum(value for value in last.values() if math.isfinite(value))
     zeros = run.by_term("zeros")
-    regularizers = {} if run.graph is None else dict(_regularizers(run.graph, ""))
+    regularizers = {} if run.graph is None else dict(_regularizers(run.graph, run.graph, ""))
     rows = [
         TermRow(
             name,
@@ -290,14 +290,15 @@ def term_rows(run: Recorded) -> list[TermRow]:
     return sorted(rows, key=lambda row: -row.share)
 
 
-def _regularizers(graph: Graph, prefix: str) -> list[tuple[str, str]]:
+def _regularizers(root: Graph, graph: Graph, prefix: str) -> list[tuple[str, str]]:
     """Each term's name, with its regularizer."""
     found = []
     for node in graph.nodes:
         if isinstance(node, BlockNode):
-            found += [] if node.is_again else _regularizers(node.block, f"{prefix}{node.path}.")
+            found += [] if node.is_again else _regularizers(root, node.block, f"{prefix}{node.path}.")
         else:
-            found += [(f"{prefix}{node.name}.{term.slot}", str(term.regularizer)) for term in node.resolved.terms]
+            path = prefix + node.name
+            found += [(f"{path}.{slot}", str(each)) for slot, each in root.penalties(node, path).items()]
     return found
 
 

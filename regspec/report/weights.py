@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from regspec.graph.network import Graph
 from regspec.report.runs import Recorded, Weights
 from regspec.targets.torch.lowered import Place
-from regspec.targets.torch.program import Program, block_of, program_of
+from regspec.targets.torch.program import Program, layers_in, program_of
 
 Numbers32 = NDArray[np.float32]
 SMALL = 1e-3  # a magnitude up to which a weight is nearly zero
@@ -46,7 +47,7 @@ def weights_in(run: Recorded) -> list[Weight]:
     if run.weights is None:
         return []
     found, seen = [], set[str]()
-    for slot in () if run.graph is None else _slots(program_of(run.graph), ""):
+    for slot in () if run.graph is None else _slots(program_of(run.graph), run.graph):
         seen.update(slot.paths)
         if (slot.is_trained or slot.regularizer is not None) and all(path in run.weights for path in slot.paths):
             found.append(_weight(slot.name, slot.paths, slot.regularizer, run.weights, run.initial))
@@ -83,16 +84,15 @@ class _Slot:
     is_trained: bool
 
 
-def _slots(program: Program, module: str) -> Iterator[_Slot]:
+def _slots(program: Program, graph: Graph) -> Iterator[_Slot]:
     """The weights of a program, its blocks' among them, by the names of their terms."""
-    for step in program.steps:
-        if not step.declares:
+    coupled = {(own.path, own.weight): str(each.regularizer) for each in graph.coupled for own in each.slices}
+    for step, path, module in layers_in(program):
+        if (resolved := step.lowered.resolved) is None:
             continue
-        if (block := block_of(step)) is not None:
-            yield from _slots(block, f"{module}{step.attributes['']}.")
-        elif (resolved := step.lowered.resolved) is not None:
-            regularizers = {term.weight: str(term.regularizer) for term in resolved.terms}
-            for weight in step.lowered.weights:
-                paths = [module + step.path(Place(weight.module, parameter)) for parameter in weight.parameters]
-                name, is_trained = f"{module}{step.name}.{weight.name}", weight.trainable and not weight.frozen
-                yield _Slot(name, paths, regularizers.get(weight.name), is_trained)
+        regularizers = {each.weight: str(each.regularizer) for term in resolved.terms if (each := term.alone)}
+        for weight in step.lowered.weights:
+            paths = [module + step.path(Place(weight.module, parameter)) for parameter in weight.parameters]
+            name, is_trained = f"{module}{step.name}.{weight.name}", weight.trainable and not weight.frozen
+            told = [each for each in (regularizers.get(weight.name), coupled.get((path, weight.name))) if each]
+            yield _Slot(name, paths, " + ".join(told) or None, is_trained)

@@ -120,3 +120,4 @@ from .penalties.schedules import Schedule as Schedule
 from .penalties.schedules import Scheduled as Scheduled
 from .penalties.schedules import StepsSchedule as StepsSchedule
 from .penalties.schedules import WarmupSchedule as WarmupSchedule
+from .penalties.slices import Slices as Slices

@@ -7,8 +7,8 @@ from typing import Any
 
 from regspec.layers import find_kind
 from regspec.specs.model import Body, LayerUse
-from regspec.specs.parameters import written
 from regspec.specs.sections import UseEntry
+from regspec.text.dumping import written
 from regspec.text.faults import Origin
 from regspec.text.problems import Problem
 

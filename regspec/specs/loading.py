@@ -30,8 +30,9 @@ from regspec.specs.model import (
     names_of_copies,
     size_of,
 )
-from regspec.specs.parameters import Search, Searched, defaults, is_searched, places_of, plain, resolved, substitute
+from regspec.specs.parameters import defaults, places_of, plain, resolved, substitute
 from regspec.specs.rules import LayerRule, ModuleRule, RulesFile
+from regspec.specs.searches import Search, Searched, is_searched
 from regspec.specs.sections import BlockSection, CallEntry, Input, SpecSections, UseEntry, name_of_file
 from regspec.specs.selecting import check_kinds, with_kinds
 from regspec.text import faults

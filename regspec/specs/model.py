@@ -16,8 +16,8 @@ from regspec.code.shapes import DataFormat, Precision
 from regspec.language.regularizers import Reduction
 from regspec.layers import Layer
 from regspec.specs.formulas import Formula
-from regspec.specs.parameters import Search
 from regspec.specs.rules import LayerRule
+from regspec.specs.searches import Search
 from regspec.specs.sections import FrozenPenalties, Input
 from regspec.text.faults import Origin
 from regspec.text.problems import Problem

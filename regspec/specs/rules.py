@@ -37,12 +37,17 @@ class LayerRule(Frozen):
     beta: _Slot = Field(None, description="The penalty on offsets, beta.")
     alpha: _Slot = Field(None, description="The penalty on slopes, alpha.")
     threshold: _Slot = Field(None, description="The penalty on thresholds.")
+    units: _Slot = Field(
+        None, description="The group lasso on the units that these layers make: of all that vanishes with each."
+    )
     activity: _Slot = Field(None, description="The penalty on outputs.")
 
     @model_validator(mode="after")
     def _has_a_slot(self) -> LayerRule:
         if not self.slots:
             raise PydanticCustomError("rule", "needs a regularizer: kernel, bias, activity or another slot")
+        if self.units is not None and (other := self.units.not_of_units) is not None:
+            raise PydanticCustomError("rule", "has {other} on units, which take a group_lasso", {"other": other})
         return self
 
     @property

@@ -12,6 +12,7 @@ from regspec.specs.translating import WRAPPED, selected_kind, translated_name
 from regspec.text.faults import Origin
 from regspec.text.problems import Problem, Problems
 
+BY_LAYER = frozenset(("activity", "units"))  # which a layer has without a field of its weights
 SLOTS = [name for name in LayerRule.model_fields if name not in LayerRule.selectors]
 
 
@@ -43,7 +44,7 @@ def check_kinds(rules: Any, origin: Origin, problems: Problems) -> None:
             if cls is None:
                 hint = synonyms.selected_hint(kind, KINDS)
                 problems.append(here.problem(f"no kind of layer is called '{kind}'", hint))
-            elif slots and "activity" not in slots and (own := _slots_of(cls)) and {*own}.isdisjoint(slots):
+            elif slots and BY_LAYER.isdisjoint(slots) and (own := _slots_of(cls)) and {*own}.isdisjoint(slots):
                 hint = f"it has {' and '.join(own)}: give it a rule of its own"
                 problems.append(here.problem(f"{cls.__name__} has no {' and no '.join(slots)} for this rule", hint))
 
@@ -53,7 +54,7 @@ def _slots_of(cls: type[Layer]) -> list[str]:
     fields = cls.model_fields
     if not WRAPPED.isdisjoint(fields):
         return []
-    return [slot for slot in SLOTS if slot != "activity" and f"{slot}_regularizer" in fields]
+    return [slot for slot in SLOTS if slot not in BY_LAYER and f"{slot}_regularizer" in fields]
 
 
 def _kinds(rule: Any, here: Origin) -> Iterator[tuple[Any, Origin]]:

@@ -1,12 +1,16 @@
-"""Plain data as YAML that people read: short mappings and lists on one line."""
+"""Plain data as YAML that people read: short mappings and lists on one line, or all in one line."""
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import yaml
 
-from regspec.text.document import is_exponent
+from regspec.text import document
+
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def dumped(data: Any) -> str:
@@ -24,12 +28,19 @@ def dumped(data: Any) -> str:
     return text
 
 
+def written(value: Any) -> str:
+    """A value as YAML in a line."""
+    if isinstance(value, str) and _WORD.fullmatch(value) and document.parse(value).data == value:
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
 class _Dumper(yaml.SafeDumper):
     """Writes what YAML 1.2 reads: ``1e-4`` as a text is one in quotes."""
 
 
 def _text(dumper: yaml.SafeDumper, value: str) -> Any:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style='"' if is_exponent(value) else None)
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style='"' if document.is_exponent(value) else None)
 
 
 _Dumper.add_representer(str, _text)

@@ -140,14 +140,14 @@ def strength_path(
     quiet: bool = False,
     **options: Any,
 ) -> StrengthPath:
-    """A path of strengths, each trained from where the one before ended, in a folder as `regspec tune --path` has it.
+    """A path of strengths, each trained from near where the one before ended, as `regspec tune --path` has it.
 
     Args:
         spec: As for `train`.
         data: As for `train`.
         path: Whose strength: a term's, ``"hidden.kernel.l1"``; that of all kernels, ``"kernel.l1"``; a parameter's.
-        from_: The first strength. From weak to strong units vanish one by one; from strong to weak those that have
-            vanished by a proximal step seldom come back.
+        from_: The first strength. Better from weak to strong, where units vanish one by one; what begins at zero, or
+            near it, learns less.
         to: The last one. Between them each is the same factor from the next.
         steps: How many strengths.
         warm_epochs: The epochs of a strength after the first; an eighth of ``epochs`` when absent.
@@ -159,7 +159,7 @@ def strength_path(
         parameters: Values of the spec's parameters in place of its defaults.
         quiet: Whether nothing is printed.
         options: The options of ``regspec train``. Without ``monitor`` and ``patience`` the last epoch of each strength
-            is kept.
+            is kept. With ``folds`` each goes along the path; a score is their mean, with the error of that.
 
     Raises:
         RegspecError: for a fault of the spec, an option or the data, where there is no such strength, or none has a

@@ -96,21 +96,22 @@ def error_text(error: float) -> str:
 def summarize(graph: Graph) -> Summary:
     """The summary of a model's graph."""
     inputs = {x.source: shapes.text(x.spec_shape) for x in graph.inputs}
-    return Summary(graph.name, inputs, tuple(_rows(graph, "")))
+    return Summary(graph.name, inputs, tuple(_rows(graph, graph, "", "")))
 
 
-def _rows(graph: Graph, prefix: str) -> Iterator[Row]:
+def _rows(root: Graph, graph: Graph, prefix: str, within: str) -> Iterator[Row]:
+    """The rows of a graph in a network; ``prefix`` and ``within`` are the names and the paths of the blocks around."""
     for node in graph.nodes:
         name = prefix + node.name
         outputs = tuple(shapes.text(x.spec_shape) for x in node.outputs)
         if node.is_again:
             yield Row(name, node.kind, outputs, 0, 0, is_call=True)
         elif isinstance(node, BlockNode):
-            yield from _rows(node.block, f"{name}.")
+            yield from _rows(root, node.block, f"{name}.", f"{within}{node.path}.")
         else:
             weights = node.resolved.weights
             trained = [weight for weight in weights if weight.trainable and not weight.frozen]
-            penalties = {term.slot: str(term.regularizer) for term in node.resolved.terms}
+            penalties = {slot: str(each) for slot, each in root.penalties(node, within + node.name).items()}
             totals = (None, None) if node.resolved.layer.is_opaque else (_total(weights), _total(trained))
             yield Row(name, node.kind, outputs, *totals, penalties)
 
@@ -128,7 +129,7 @@ def mermaid(graph: Graph) -> str:
     for x in graph.inputs:
         lines.append(f'    {x.source}[/"{x.source}<br/>{shapes.text(x.spec_shape)}"/]')
         places[x] = x.source
-    lines.extend(_drawn(graph, "", places, 1))
+    lines.extend(_drawn(graph, graph, ("", ""), places, 1))
     names = graph.output_names or tuple(f"output_{index}" for index in range(len(graph.outputs)))
     for name, x in zip(names, graph.outputs, strict=True):
         label = name if graph.output_names or not graph.is_single else "output"
@@ -137,19 +138,24 @@ def mermaid(graph: Graph) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _drawn(graph: Graph, prefix: str, places: dict[Symbol, str], indent: int) -> Iterator[str]:
-    """The lines of a graph's nodes; ``places`` are the diagram's nodes by the tensor that comes from them."""
-    margin = "    " * indent
+def _drawn(root: Graph, graph: Graph, around: tuple[str, str], places: dict[Symbol, str], indent: int) -> Iterator[str]:
+    """The lines of a graph's nodes; ``places`` are the diagram's nodes by the tensor that comes from them.
+
+    ``around`` is the prefix of its nodes in the diagram, and of its layers' paths.
+    """
+    margin, (prefix, within) = "    " * indent, around
     for node in graph.nodes:
         if isinstance(node, BlockNode):
             inner = {own: places[x] for own, x in zip(node.block.inputs, node.inputs, strict=True)}
             yield f'{margin}subgraph {prefix}{node.name}["{node.name}: {node.kind}"]'
-            yield from _drawn(node.block, f"{prefix}{node.name}__", inner, indent + 1)
+            inside = (f"{prefix}{node.name}__", f"{within}{node.path}.")
+            yield from _drawn(root, node.block, inside, inner, indent + 1)
             yield f"{margin}end"
             places.update({x: inner[own] for x, own in zip(node.outputs, node.block.outputs, strict=True)})
             continue
         place = f"{prefix}{node.name}"
-        penalties = "".join(f"<br/>{term.slot} {term.regularizer}" for term in node.resolved.terms)
+        found = root.penalties(node, within + node.name)
+        penalties = "".join(f"<br/>{slot} {regularizer}" for slot, regularizer in found.items())
         outputs = ", ".join(shapes.text(x.spec_shape) for x in node.outputs)
         yield f'{margin}{place}["{node.name}: {node.kind}<br/>{outputs}{penalties}"]'
         masks = [mask for x, mask in zip(node.inputs, node.masks, strict=True) if mask is not x.mask]

@@ -91,13 +91,32 @@ def weights() -> Iterator[Figure]:
             parameter.grad = torch.zeros_like(parameter)
     plain, loop, route = medians([kernels.optimizer.step, kernels.loop, bound.optimizer.step], rounds=21)
     yield Figure("the same, what the gradient route adds to a step / the loop", route - plain, loop, 0.13)
-    shrunk = Kernels()
-    adams = [torch.optim.Adam(each.parameters, lr=1e-9) for each in (kernels, shrunk)]
-    regspec.bind(shrunk.model, adams[1], l1="proximal")
-    for parameter in shrunk.parameters:
-        parameter.grad = torch.zeros_like(parameter)
-    plain, proximal = medians([each.step for each in adams], rounds=9)
-    yield Figure("the same, a step of Adam with the proximal route of L1 / without", proximal, plain, 1.15)
+    yield from proximal_steps()
+
+
+ADAPTIVE: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "Adam": torch.optim.Adam,
+    "Adam, foreach": partial(torch.optim.Adam, foreach=True),
+    "Adam, fused": partial(torch.optim.Adam, fused=True),
+    "AdamW": torch.optim.AdamW,
+    "RMSprop": torch.optim.RMSprop,
+    "SGD with momentum": partial(torch.optim.SGD, momentum=0.9),
+}
+
+
+def proximal_steps() -> Iterator[Figure]:
+    """A step with the proximal route of L1 over ResNet-50's kernels, against the optimizer's own.
+
+    What bytes allow stands in `regspec.runtime.kernels.thresholds`: for a fused step it is not what is aimed at.
+    """
+    for name, make in ADAPTIVE.items():
+        kernels, shrunk = Kernels(), Kernels()
+        plain, bound = (make(each.parameters, lr=1e-9) for each in (kernels, shrunk))
+        regspec.bind(shrunk.model, bound, l1="proximal")
+        for parameter in (*kernels.parameters, *shrunk.parameters):
+            parameter.grad = torch.randn_like(parameter)
+        own, proximal = medians([plain.step, bound.step], rounds=9)
+        yield Figure(f"the same, a step of {name} with the proximal route of L1 / without", proximal, own, 1.15)
 
 
 def _group_lasso(rows: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +34,22 @@ def fixed(number: int, value: int) -> bytes:
     return varint(number << 3 | 5) + value.to_bytes(4, "little")
 
 
-@cache  # as it is slow, and tests write the same again and again
+@lru_cache(1000)  # as it is slow, and tests write the same again and again
 def masked(data: bytes) -> int:
-    """CRC-32C, bit by bit, and turned as tables have it."""
+    """CRC-32C, byte by byte, and turned as tables have it."""
     remainder = 0xFFFFFFFF
     for byte in data:
-        remainder ^= byte
-        for _ in range(8):
-            remainder = remainder >> 1 ^ (0x82F63B78 if remainder & 1 else 0)
+        remainder = remainder >> 8 ^ _remainder((remainder ^ byte) & 0xFF)
     remainder ^= 0xFFFFFFFF
     return ((remainder >> 15 | remainder << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+@cache
+def _remainder(byte: int) -> int:
+    """That of a byte, bit by bit."""
+    for _ in range(8):
+        byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)
+    return byte
 
 
 # -- tables ------------------------------------------------------------------------------------------------------------

@@ -23,10 +23,15 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from regspec.keras.arrays.headers import Headers, UnreadError
+from regspec.keras.arrays.pieces import check_pieces, count_of_pieces
 from regspec.text.problems import Problem, RegspecError
 
 MAX_DEPTH = 64  # of groups in groups
 MAX_ITEMS = 100_000  # in all groups
+MAX_PIECES = 10_000  # of all arrays of a small file, and of a larger one as many as it may hold
+MAX_WIDTH = 8  # bytes of a number, as torch has them
+PIECE = 16  # bytes that each takes in a file, at least
 # Where the layers of a model have their groups, within the model's own. tf.keras 2.12 to 2.14 had a name of its own.
 OLD_CONTAINER = "_layer_checkpoint_dependencies"
 CONTAINERS = (OLD_CONTAINER, "layers")
@@ -55,17 +60,23 @@ class Account:
 class ArrayFile:
     """The arrays of a file, by Keras's paths."""
 
-    def __init__(self, file: h5py.File, path: Path, *, lists_inner: bool = False) -> None:
+    def __init__(
+        self, file: h5py.File, path: Path, *, headers: Headers | None = None, lists_inner: bool = False
+    ) -> None:
+        """``headers`` are the file's; None of a file that was written here."""
         self.file = file
         self.path = path
+        self.headers = headers
         self.lists_inner = lists_inner  # whether it lists layers of models inside by their names, too
         self.version: tuple[int, ...] = ()  # of the Keras that wrote it, where that matters and is known
         self._seen = 0
         with damaged(path):
             self.root = self._own(file, "model_weights") or file
-            self._most = MAX_INFLATION * max(file.id.get_filesize(), 2**20)  # bytes of all arrays
+            size = file.id.get_filesize()
+            self._most = MAX_INFLATION * max(size, 2**20)  # bytes of all arrays
+            self._most_pieces = max(MAX_PIECES, size // PIECE)
             self._joined = self._joined_groups()
-        self._bytes = 0  # that were read
+        self._bytes = self._pieces = 0  # that were read
         self.gained = 0  # numbers that arrays have more, once they are made of others
         self._taken: list[tuple[h5py.Dataset, bool]] = []  # and whether it is constant
 
@@ -112,22 +123,36 @@ class ArrayFile:
             raise self._fault(f"names weights of '{name}' that are not in it")
         return [each for each in datasets if each.shape or each.dtype.kind == "f"]
 
-    @staticmethod
-    def names(group: h5py.Group, key: str) -> list[str]:
+    def names(self, group: h5py.Group, key: str) -> list[str]:
         """The names in an attribute of a group, or, where they are too many for one, in several that are numbered."""
         keys = [key] if key in group.attrs else takewhile(group.attrs.__contains__, (f"{key}{n}" for n in count()))
-        return [text_in(each) for part in keys for each in np.asarray(group.attrs[part]).reshape(-1)]
+        values = (np.asarray(self._attribute(group, part)) for part in keys)
+        return [text_in(each) for value in values for each in value.reshape(-1)]
+
+    def text(self, name: str, group: h5py.Group | None = None) -> str | None:
+        """The text in an attribute of the file, or of a group in it; None where there is none."""
+        with damaged(self.path):
+            value = self._attribute(self.file if group is None else group, name)
+            return None if value is None else text_in(value)
+
+    def _attribute(self, group: h5py.Group, name: str) -> Any:
+        """The value of an attribute; None where there is none. Raises `ValueError` where it can't be what it says."""
+        if name not in group.attrs:
+            return None
+        dtype = group.attrs.get_id(name).dtype
+        if dtype.hasobject:
+            text = h5py.check_string_dtype(dtype)
+            if text is None or text.length is not None:
+                raise ValueError(f"'{name}' is neither text nor numbers")
+            if self.headers is not None:
+                self.headers.check_texts(h5py.h5o.get_info(group.id).addr)
+        return group.attrs[name]
 
     def array(self, dataset: h5py.Dataset, shape: tuple[int, ...]) -> NDArray[Any]:
         """The array of a dataset, whose shape must be this one."""
         if dataset.shape != shape:
             raise self._fault(f"has '{dataset.name}' with the shape {dataset.shape}, where {shape} is wanted")
-        with damaged(self.path):
-            self._check(dataset)
-            self._count_bytes(dataset)
-            if dataset.dtype.kind not in "fiub" and dataset.dtype != BFLOAT16:
-                raise self._fault(f"has '{dataset.name}' of the type {dataset.dtype}, where numbers are wanted")
-            array: NDArray[Any] = np.asarray(dataset[()])
+        array = self._read(dataset)
         self._taken.append((dataset, array.size > 1 and bool((array == array.flat[0]).all())))
         if array.dtype == BFLOAT16:  # the upper halves of float32
             array = (array.view("<u2").astype("<u4") << 16).view("<f4")
@@ -175,15 +200,28 @@ class ArrayFile:
         self._check(dataset)
         if not layer or not alike:
             return False
-        self._count_bytes(dataset)
-        own = dataset[()]
+        own = self._read(dataset)
         return any(np.array_equal(each[()], own) for each in alike)
 
-    def _count_bytes(self, dataset: h5py.Dataset) -> None:
-        """Adds up the datasets that are read. Raises where they are larger together than what the file can hold."""
+    def _read(self, dataset: h5py.Dataset) -> NDArray[Any]:
+        """The numbers of a dataset. Raises where it has no numbers, or can't be what it says."""
+        with damaged(self.path):
+            self._check(dataset)
+            dtype = dataset.dtype
+            if (dtype.kind not in "fiub" or dtype.itemsize > MAX_WIDTH) and dtype != BFLOAT16:
+                raise self._fault(f"has '{dataset.name}' of the type {dtype}, where numbers are wanted")
+            self._count(dataset)
+            check_pieces(dataset, self._most)
+            return np.asarray(dataset[()])
+
+    def _count(self, dataset: h5py.Dataset) -> None:
+        """Adds up the datasets that are read. Raises where they are more together than what the file can hold."""
         self._bytes += dataset.nbytes
         if self._bytes > self._most:
             raise self._fault(f"says that '{dataset.name}' has {dataset.nbytes:,} bytes, which it does not hold")
+        self._pieces += count_of_pieces(dataset)
+        if self._pieces > self._most_pieces:
+            raise self._fault(f"says that '{dataset.name}' has {count_of_pieces(dataset):,} pieces, as no array has")
 
     def _check(self, dataset: h5py.Dataset) -> None:
         """Raises where a dataset is kept in another file, or claims more bytes than this file can hold."""
@@ -216,8 +254,11 @@ class ArrayFile:
             name = step.encode(errors="surrogateescape")
             if not isinstance(group, h5py.Group) or not group.id.links.exists(name):
                 return None
-            if group.id.links.get_info(name).type != h5py.h5l.TYPE_HARD:
+            link = group.id.links.get_info(name)
+            if link.type != h5py.h5l.TYPE_HARD:
                 raise self._fault(f"has '{step}', a link, which is not followed")
+            if self.headers is not None:
+                self.headers.check(link.u)
             group = group[step]
         return group
 
@@ -252,6 +293,9 @@ def damaged(path: Path) -> Iterator[None]:
     """Turns what h5py or zipfile raise inside into the problem that the file is damaged."""
     try:
         yield
+    except UnreadError:
+        what = "is HDF5 of a form that Keras does not write, and that is not read"
+        raise RegspecError(Problem(what, "load it in Keras, and save it again", str(path))) from None
     except DAMAGE as error:
         raise RegspecError(Problem(f"is damaged: {error}", path=str(path))) from None
 

@@ -12,7 +12,7 @@ from regspec.text.problems import Problem, RegspecError
 
 MAX_CONFIG = 10 * 2**20  # bytes; once parsed, the worst config takes thirty times as much memory
 MAX_VALUES = 300_000  # in a config, several times those of the largest of keras.applications
-MAX_NESTING = 250  # of values in the values of a config
+MAX_NESTING = 200  # of values in the values of a config: more than models in models may have
 
 
 def json_in(path: Path) -> Any:

@@ -12,15 +12,14 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-import h5py
-
+from regspec.keras.arrays.files import DAMAGE
+from regspec.keras.arrays.headers import SIGNATURE, opened
 from regspec.keras.formats.configs import json_in
 from regspec.keras.formats.folders import file_in
 from regspec.keras.formats.saved_model.protobuf import varint
 
 START = 4096  # bytes that are looked at
 MAX_MEMBERS = 10_000  # that are looked at
-HDF5 = b"\x89HDF\r\n\x1a\n"
 BLANKS = b"\xef\xbb\xbf\xff\xfe\x00 \t\r\n"  # that may stand before a JSON text: marks of its encoding, and spaces
 
 
@@ -73,15 +72,16 @@ class Sight:
     @property
     def is_hdf5(self) -> bool:
         """Whether it is an HDF5 file, which may have a block of something else before it."""
-        return any(self.start[at : at + len(HDF5)] == HDF5 for at in (0, 512, 1024, 2048))
+        return any(self.start[at : at + len(SIGNATURE)] == SIGNATURE for at in (0, 512, 1024, 2048))
 
     @cached_property
     def keys(self) -> frozenset[str]:
         """The names of the attributes and of the groups at the root of an HDF5 file; none where that is damaged."""
         try:
-            with h5py.File(self.path) as file:
+            file, _ = opened(self.path)
+            with file:
                 return frozenset(str(name) for name in islice(chain(file.attrs, file), MAX_MEMBERS))
-        except (OSError, RuntimeError, ValueError, KeyError):
+        except DAMAGE:
             return frozenset()
 
     @cached_property

@@ -48,7 +48,7 @@ class Renewed(ArrayFile):
     """The arrays of a file, as Keras 3 would have them."""
 
     def __init__(self, arrays: ArrayFile, config: Item, dialect: Dialect) -> None:
-        super().__init__(arrays.file, arrays.path, lists_inner=arrays.lists_inner)
+        super().__init__(arrays.file, arrays.path, headers=arrays.headers, lists_inner=arrays.lists_inner)
         self.version = dialect.version
         self.items = dict(_items(config))  # layers by name
         self.generation = dialect.generation
@@ -142,9 +142,8 @@ class Renewed(ArrayFile):
 
 def backend_in(arrays: ArrayFile) -> str | None:
     """The backend with which a file was written, if it says so."""
-    with damaged(arrays.path):
-        said = [group.attrs.get("backend") for group in (arrays.root, arrays.file)]
-    found = [each.decode("utf-8", "replace") if isinstance(each, bytes) else str(each) for each in said if each]
+    said = [arrays.text("backend", group) for group in (arrays.root, arrays.file)]
+    found = [each for each in said if each]
     return "theano" if "theano" in found else next(iter(found), None)
 
 

@@ -12,7 +12,8 @@ from torch import nn
 from regspec.graph.network import BlockNode, Graph, Node
 from regspec.graph.resolved import Resolved, Term, weights_of
 from regspec.keras.arrays.matching import WeightPath, steps_in
-from regspec.language.regularizers import L1, L1L2, L2, Penalty, Regularizer, Scheduled
+from regspec.language.penalties import Penalty
+from regspec.language.regularizers import L1, L1L2, L2, Regularizer, Scheduled
 from regspec.layers import Layer
 from regspec.layers.layer import Weight
 from regspec.modules.building import made_of
@@ -117,7 +118,7 @@ class _Changes:
         self, resolved: Resolved, at: str, parameters: Mapping[Weight, list[str]]
     ) -> Iterator[tuple[str, Regularizer]]:
         """The regularizers of a layer's terms that are others now."""
-        own = {term.slot: term.regularizer for term in resolved.terms}
+        own = {each.slot: each.regularizer for term in resolved.terms if (each := term.alone) is not None}
         for slot, regularizer in own.items():
             given, wanted = (each.get(f"{at}.{slot}", {}) for each in (self.penalties, self.by_spec))
             if given.keys() == wanted.keys() and given != wanted:

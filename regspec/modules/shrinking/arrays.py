@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,12 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from regspec.graph.network import BlockNode
 from regspec.graph.units import Units
 from regspec.layers.arrays import to_array, to_parameters
 from regspec.layers.layer import Weight
-from regspec.targets.torch.program import Program, block_of
-from regspec.targets.torch.steps import Step
+from regspec.targets.torch.program import Program, layers_in
 
 Array = NDArray[np.generic]
 Key = tuple[str, str]  # the path of a layer, and the name of its weight
@@ -41,23 +39,12 @@ class Held:
 def held_in(program: Program) -> dict[Key, Held]:
     """The weights of a program's layers."""
     found = {}
-    for step, path, prefix in _steps(program, "", ""):
+    for step, path, prefix in layers_in(program):
         for weight in step.lowered.weights:
             module = f"{prefix}{step.attributes[weight.module]}"
             names = (f"{module}.{each}" if each else module for each in weight.parameters)
             found[path, weight.name] = Held(weight, tuple(names))
     return found
-
-
-def _steps(program: Program, within: str, prefix: str) -> Iterator[tuple[Step, str, str]]:
-    for step in program.steps:
-        if not step.declares:
-            continue
-        if (block := block_of(step)) is None:
-            yield step, f"{within}{step.name}", prefix
-        else:
-            assert isinstance(step.node, BlockNode)
-            yield from _steps(block, f"{within}{step.node.path}.", f"{prefix}{step.attributes['']}.")
 
 
 def as_numpy(tensor: Tensor) -> Array:

@@ -14,15 +14,19 @@ from regspec.modules.shrinking.choosing import Choice, balance
 from regspec.modules.shrinking.live import Live, Numbers
 
 
-def kept_share(live: Live, choice: Choice, share: float, norms: Mapping[int, float]) -> Choice:
+def kept_share(live: Live, choice: Choice, share: float, norms: Mapping[int, float], multiple: int = 1) -> Choice:
     """A choice by which of the units that are made together at most this share is left: those that weigh most.
 
-    Units that are coupled, as by a residual sum, are ranked together; those that go anyway count as gone.
+    Units that are coupled, as by a residual sum, are ranked together; those that go anyway count as gone. How many are
+    left is rounded down to a multiple, if that leaves any.
     """
     gone = set(choice.gone)
     for rivals in _rivals(live, choice):
         free = [root for root in rivals if live.units.why_kept(root) is None]
         most = max(1, math.ceil(share * len(rivals)))
+        if multiple > 1:
+            most = min(most, sum(root not in choice.gone for root in rivals))
+            most -= most % multiple if most > multiple else 0
         ranked = sorted(free, key=lambda root: (root in choice.gone, -norms.get(root, 0.0)))
         gone.update(ranked[max(0, most - (len(rivals) - len(free))) :])
     found = Choice(live.units, gone, dict(choice.stays))

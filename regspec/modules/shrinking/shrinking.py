@@ -65,6 +65,7 @@ def shrink(
     spec: AnySpec | None = None,
     *,
     keep: float | None = None,
+    multiple: int = 1,
     losses: Iterable[Tensor] | None = None,
     inputs: Sequence[Tensor] | None = None,
 ) -> Shrunk:
@@ -80,6 +81,8 @@ def shrink(
         spec: What it was built of, where the model does not know that, as one that was unpickled does not.
         keep: The largest share of each layer's units that is left, those that weigh most; units that the outputs can do
             without alone, when absent. The outputs change then, and training goes on from it.
+        multiple: How many units are left is rounded down to a multiple of this, where keep takes some and as many are
+            left: 8 or 16, of which a processor computes as many at once.
         losses: Of batches, as ``(criterion(model(x), y) for x, y in batches)``: units are weighed by how much these
             would change without them, to first order; by the norms of the slices that make them, when absent.
         inputs: What the model is run on once, to read what constant units are, and to compare the outputs; random
@@ -99,6 +102,10 @@ def shrink(
     """
     if keep is not None and not 0 < keep <= 1:
         raise RegspecError(Problem(f"keep is a share above 0 and up to 1, and not {keep}"))
+    if multiple < 1:
+        raise RegspecError(Problem(f"multiple is a whole number of units, at least 1, and not {multiple}"))
+    if multiple > 1 and keep is None:
+        raise RegspecError(Problem("multiple rounds what keep leaves", "give keep too"))
     if losses is not None and keep is None:
         raise RegspecError(Problem("losses weigh units, of which keep says what share is left", "give keep too"))
     if any(x.numel() == 0 for x in inputs or ()):
@@ -109,7 +116,7 @@ def shrink(
     choice = unchanged(live)
     if keep is not None:
         weighed = norms_of(live) if losses is None else changes_of(live, _gradients(model, own, losses))
-        return made_without(model, own, live, kept_share(live, choice, keep, weighed))
+        return made_without(model, own, live, kept_share(live, choice, keep, weighed, multiple))
     return _compared(model, made_without(model, own, live, choice), xs)
 
 
@@ -134,7 +141,7 @@ def made_without(model: nn.Module, spec: ModelSpec, live: Live, choice: Choice) 
     weights = _state(smaller, left, state)
     buffers = {name for name, _ in model.named_buffers()}
     counts = [sum(each.numel() for name, each in some.items() if name not in buffers) for some in (state, weights)]
-    return Shrunk(smaller, weights, _report(live, left, reasons(live, choice), (counts[0], counts[1])))
+    return Shrunk(smaller, weights, _report(live, left, spec, reasons(live, choice), (counts[0], counts[1])))
 
 
 def _check_fits(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], held: Mapping[Key, Held]) -> None:
@@ -228,10 +235,13 @@ def _state(spec: ModelSpec, left: Sliced, state: Mapping[str, Tensor]) -> dict[s
     return found
 
 
-def _report(live: Live, left: Sliced, stays: Mapping[str, int], weights: tuple[int, int]) -> ShrinkReport:
+def _report(
+    live: Live, left: Sliced, spec: ModelSpec, stays: Mapping[str, int], weights: tuple[int, int]
+) -> ShrinkReport:
     terms = [term for call in live.units.calls for term in call.node.resolved.terms if not term.is_activity]
     is_smaller = any(each.before != each.after for each in changes_in(left))
-    notes = [SIZED] if is_smaller and any(term.regularizer.reads_units for term in terms) else []
+    is_sized = bool(graph_of(spec).coupled) or any(term.regularizer.reads_units for term in terms)
+    notes = [SIZED] if is_smaller and is_sized else []
     return ShrinkReport(changes_in(left), weights, left.folded, stays, None, tuple(notes))
 
 

@@ -1,1 +1,1 @@
-"""Sums of penalties over many tensors at once, and over tensors that lie in pieces on several processes."""
+"""Sums of penalties and soft thresholds over many tensors at once, which may lie in pieces on several processes."""

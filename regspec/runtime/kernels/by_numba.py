@@ -1,4 +1,4 @@
-"""L1 and L2 of many tensors in one reading of each, compiled by numba; `one_pass` imports it when it is needed.
+"""L1, L2 and soft thresholds of many tensors in one pass over each, compiled by numba; `one_pass` imports it in time.
 
 A call does all tensors: laid end to end they are cut into chunks, and whichever thread is free takes the next one. So
 the sums do not depend on how many threads there are, and small tensors cost no call each.
@@ -21,8 +21,8 @@ from numba import carray, cfunc, njit, types
 from numba.extending import intrinsic
 
 CHUNK = 2**16  # the numbers that a thread takes at once
-HEAD, EACH = 5, 3  # entries of a table before its tensors; and for each its first number, its address, its gradient's
-VALUE, ADD, WRITE = 0, 1, 2  # what to do
+HEAD, EACH = 5, 3  # entries of a table before its tensors; and for each its first number, its address, another's
+VALUE, ADD, WRITE, SOFTEN, SOFTEN_ALIKE = 0, 1, 2, 3, 4  # what to do
 
 FAST = {"error_model": "numpy", "fastmath": {"contract", "nsz", "reassoc"}}  # and infinite is infinite
 
@@ -86,19 +86,49 @@ def _change(x: Any, gradient: Any, l1: float, l2: float, adds: bool) -> None:
             gradient[i] = own + (gradient[i] if adds else zero)
 
 
+@njit(**FAST)  # type: ignore[untyped-decorator]  # numba has no types
+def _soften(x: Any, squares: Any, factor: float, eps: float) -> None:
+    """A soft threshold of ``factor / (sqrt(squares) + eps)`` for each number, in four streams."""
+    up, least, quarter = x.dtype.type(factor), x.dtype.type(eps), len(x) // 4
+    for i in range(quarter):
+        for stream in range(4):
+            j = i + stream * quarter
+            threshold = up / (np.sqrt(squares[j]) + least)
+            x[j] -= min(max(x[j], -threshold), threshold)
+    for j in range(4 * quarter, len(x)):
+        threshold = up / (np.sqrt(squares[j]) + least)
+        x[j] -= min(max(x[j], -threshold), threshold)
+
+
+@njit(**FAST)  # type: ignore[untyped-decorator]  # numba has no types
+def _soften_alike(x: Any, threshold: float) -> None:
+    """A soft threshold that all numbers share, in four streams."""
+    limit, quarter = x.dtype.type(threshold), len(x) // 4
+    for i in range(quarter):
+        for stream in range(4):
+            j = i + stream * quarter
+            x[j] -= min(max(x[j], -limit), limit)
+    for j in range(4 * quarter, len(x)):
+        x[j] -= min(max(x[j], -limit), limit)
+
+
 # -- over all ----------------------------------------------------------------------------------------------------------
 
 
 @njit(**FAST)  # type: ignore[untyped-decorator]  # numba has no types
-def _worked(what: int, x: Any, gradient: Any, l1: float, l2: float) -> float:
+def _worked(what: int, x: Any, other: Any, first: float, second: float) -> float:
     """Does with a piece what there is to do."""
     if what == VALUE:
         absolute, square = _sums(x)
-        return (l1 * absolute if l1 != 0 else 0.0) + (l2 * square if l2 != 0 else 0.0)
+        return (first * absolute if first != 0 else 0.0) + (second * square if second != 0 else 0.0)
     if what == ADD:  # two calls, so that each is compiled by itself
-        _change(x, gradient, l1, l2, True)
+        _change(x, other, first, second, True)
+    elif what == WRITE:
+        _change(x, other, first, second, False)
+    elif what == SOFTEN:
+        _soften(x, other, first, second)
     else:
-        _change(x, gradient, l1, l2, False)
+        _soften_alike(x, first)
     return 0.0
 
 
@@ -106,7 +136,7 @@ def kernel(name: str, is_cached: bool) -> Any:
     """What one thread runs for tensors of a type, ``float32``, given the address of a table: a function of C.
 
     The table: the next chunk, how many there are, how many tensors, what to do, the address of numbers, and the
-    tensors, with the end of the last. The numbers: for each tensor l1 and l2, and then a result for each chunk.
+    tensors, with the end of the last. The numbers: for each tensor two factors, and then a result for each chunk.
     """
     dtype = np.dtype(name)
     size = dtype.itemsize
@@ -128,8 +158,8 @@ def kernel(name: str, is_cached: bool) -> Any:
                 entry = HEAD + EACH * which
                 stop, offset = min(end, table[entry + EACH]), size * (start - table[entry])
                 x = carray(_at(table[entry + 1] + offset), stop - start, dtype)
-                gradient = carray(_at(table[entry + 2] + offset), stop - start, dtype)
-                result += _worked(what, x, gradient, numbers[2 * which], numbers[2 * which + 1])
+                other = carray(_at(table[entry + 2] + offset), stop - start, dtype)
+                result += _worked(what, x, other, numbers[2 * which], numbers[2 * which + 1])
                 start = stop
             numbers[2 * count + chunk] = result
             chunk = _next(address)

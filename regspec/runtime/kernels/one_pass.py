@@ -1,4 +1,4 @@
-"""What computes L1 and L2 on a CPU: code that numba compiles for this machine, or torch's own operations.
+"""What computes L1, L2 and soft thresholds on a CPU: code that numba compiles for this machine, or torch's operations.
 
 numba is in the extra ``fast``. It takes 0.3 s to import, and about 2 s the first time to compile, so it is loaded
 when weights are many. Where it is missing torch's operations do the same; where it fails they do, too, and say so.
@@ -20,10 +20,8 @@ import torch
 from torch import Tensor
 
 FEWEST = 2**19  # numbers for which numba is loaded
-LOADED = 2**16  # numbers for which it is used once that is done
-LARGE = 2**17  # numbers of one tensor, from which on it is as fast for L2 alone
 CHOICES = ("auto", "numba", "torch")
-Part = tuple[float, float, Tensor, Tensor | None]  # strengths, a tensor, and its gradient where that is to be changed
+Part = tuple[float, float, Tensor, Tensor | None]  # two factors, a tensor, and another one that lies as it does
 
 _chosen = "auto"
 _loading = threading.Lock()
@@ -47,17 +45,8 @@ def of_large_models() -> str:
 def takes(count: int) -> bool:
     """Whether numba computes penalties of so many numbers."""
     if _chosen == "auto":
-        return count >= (LOADED if _is_loaded() else FEWEST) and _kernels() is not None
+        return count >= FEWEST and _kernels() is not None
     return _chosen == "numba"
-
-
-def pays(l1: float, sizes: list[int]) -> bool:
-    """Whether numba is faster than torch for tensors that are of many: L2 alone torch does in one pass, too.
-
-    Measured with one thread in a step with 20 weights of 256 x 256: adding their gradients takes 0.99 ms here, and 0.69
-    by torch, because its calls need no table.
-    """
-    return l1 != 0 or max(sizes, default=0) > LARGE or _chosen == "numba"
 
 
 def takes_all() -> bool:
@@ -85,13 +74,13 @@ def _has_channels_last(x: Tensor) -> bool:
     )
 
 
-def lie_alike(x: Tensor, gradient: Tensor) -> bool:
-    """Whether a gradient's numbers lie in memory as those of its tensor, which is in one piece."""
+def lie_alike(x: Tensor, other: Tensor) -> bool:
+    """Whether another tensor's numbers, as of a gradient, lie in memory as those of a tensor that is in one piece."""
     return (
-        gradient.dtype is x.dtype
-        and is_in_one_piece(gradient)
-        and not gradient.is_inference()  # it has no version
-        and (gradient.stride() == x.stride() or (gradient.is_contiguous() and x.is_contiguous()))
+        other.dtype is x.dtype
+        and is_in_one_piece(other)
+        and not other.is_inference()  # it has no version
+        and (other.stride() == x.stride() or (other.is_contiguous() and x.is_contiguous()))
     )
 
 
@@ -117,14 +106,24 @@ def write(parts: list[Part]) -> None:
         _run(parts, _by_numba().WRITE)
 
 
+def soften(parts: list[Part]) -> None:
+    """Moves each number of tensors of one type towards zero by ``factor / (sqrt(squares) + eps)``, and no further.
+
+    A part is ``(factor, eps, tensor, squares)``; where all are without squares it is by the factor.
+    """
+    code = _by_numba()
+    _run(parts, code.SOFTEN_ALIKE if parts[0][3] is None else code.SOFTEN)
+    torch.autograd.graph.increment_version([x for _, _, x, _ in parts])
+
+
 def _run(parts: list[Part], what: int) -> array[float]:
     """Has the threads of torch work on tensors; returns the results of chunks."""
     code = _by_numba()
     table, numbers, start = array("q", [0] * code.HEAD), array("d"), 0
-    for l1, l2, x, gradient in parts:
+    for first, second, x, other in parts:
         address = x.data_ptr()
-        table.extend((start, address, address if gradient is None else gradient.data_ptr()))
-        numbers.extend((l1, l2))
+        table.extend((start, address, address if other is None else other.data_ptr()))
+        numbers.extend((first, second))
         start += x.numel()
     table.extend((start, 0, 0))
     chunks = -(-start // code.CHUNK)
@@ -152,14 +151,8 @@ def _by_numba() -> ModuleType:
 
 def _kernels() -> dict[torch.dtype, Any] | None:
     """The compiled functions; None where they can't be had."""
-    if _is_loaded():
-        return _loaded()
     with _loading:
         return _loaded()
-
-
-def _is_loaded() -> bool:
-    return _loaded.cache_info().currsize > 0
 
 
 @cache

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
@@ -34,6 +34,7 @@ from regspec.runtime.penalties.missed import heard_by, watch
 from regspec.runtime.penalties.notebook import module_html
 from regspec.runtime.penalties.passes import is_no_forward, is_part_of_script
 from regspec.runtime.penalties.readings import Reading
+from regspec.runtime.penalties.slices import Slices
 from regspec.runtime.penalties.state import (
     Constraint,
     Penalized,
@@ -46,6 +47,7 @@ from regspec.runtime.penalties.state import (
 )
 from regspec.runtime.penalties.terms import Regularizer, Seen, WeightTerm
 from regspec.runtime.penalties.totals import Total
+from regspec.runtime.penalties.units import UnitTerm, slices_of
 
 
 class Regularized(Penalized):
@@ -91,6 +93,24 @@ class Regularized(Penalized):
         for name, paths in weights.items():
             own = (paths,) if isinstance(paths, str) else paths
             self._regspec.add(name, WeightTerm(regularizer, own, counts_frozen, adds_parameters))
+
+    def add_unit_terms(
+        self,
+        regularizer: Regularizer,
+        units: Mapping[str, Iterable[str | Slices]],
+        *,
+        counts_frozen: bool = False,
+    ) -> None:
+        """Adds a term for units: the term's name -> the slices of parameters that vanish together, one for each unit.
+
+        The path of a parameter stands for its slices along the first dimension. The regularizer is given a matrix with
+        a row for each unit. Frozen parameters count nothing, and with ``counts_frozen`` have no gradient.
+
+        Raises:
+            ValueError: where there is a term of the name already.
+        """
+        for name, slices in units.items():
+            self._regspec.add(name, UnitTerm(regularizer, slices_of(slices), counts_frozen))
 
     def add_activity_terms(
         self,

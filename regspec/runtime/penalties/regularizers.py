@@ -102,7 +102,8 @@ class L1:
 
         Parikh and Boyd (2014), Proximal algorithms, section 6.5.2.
         """
-        return x - x.clamp(-threshold, threshold)
+        wide = _wide(x)
+        return (wide - wide.clamp(-threshold, threshold)).to(x.dtype)
 
 
 @dataclass(frozen=True)
@@ -220,9 +221,14 @@ class GroupLasso:
             return shrunk_groups(wide, thresholds, rest).to(x.dtype) if rest else L1(1.0).shrunk(x, thresholds)
         # for torch no dimensions are all
         norms = torch.linalg.vector_norm(wide, dim=rest, keepdim=True) if rest else wide.abs()
-        size = math.sqrt(math.prod(x.shape[axis] for axis in rest))
-        kept: Tensor = 1 - threshold * size / norms.clamp_min(torch.finfo(norms.dtype).tiny)
-        return (wide * kept.clamp_min(0)).to(x.dtype)
+        size = math.prod(x.shape[axis] for axis in rest)
+        return (wide * self.kept(norms, threshold, size)).to(x.dtype)
+
+    # for regspec
+    def kept(self, norms: Tensor, threshold: float | Tensor, size: int) -> Tensor:
+        """What the proximal step multiplies groups of so many numbers by that have these norms."""
+        factors: Tensor = 1 - threshold * math.sqrt(size) / norms.clamp_min(torch.finfo(norms.dtype).tiny)
+        return factors.clamp_min(0)
 
 
 @dataclass(frozen=True)

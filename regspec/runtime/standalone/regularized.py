@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from regspec.runtime.penalties.slices import Slices
+
 _forward = threading.local()  # .heard: the penalties of outputs, while a model's forward runs in this thread
 
 
@@ -28,6 +30,8 @@ class Regularized(nn.Module):
         super().__init__()
         # for weights
         self._weights: dict[str, tuple[Any, tuple[str, ...], bool]] = {}
+        # for units
+        self._units: dict[str, tuple[Any, tuple[Slices, ...], bool]] = {}
         # for activities
         self._heard: list[tuple[nn.Module, str, Tensor]] | None = None  # in the last forward
         # for constraints
@@ -38,6 +42,13 @@ class Regularized(nn.Module):
         """Adds a term for each weight: its name -> the parameter's path, or the paths of several that are stacked."""
         for name, paths in weights.items():
             self._weights[name] = (regularizer, (paths,) if isinstance(paths, str) else paths, counts_frozen)
+
+    # for units
+    def add_unit_terms(self, regularizer: Any, units: dict[str, Any], *, counts_frozen: bool = False) -> None:
+        """Adds a term for units: its name -> the slices of parameters that vanish together, one for each unit."""
+        for name, slices in units.items():
+            own = tuple(Slices(each) if isinstance(each, str) else each for each in slices)
+            self._units[name] = (regularizer, own, counts_frozen)
 
     # for activities
     def add_activity_terms(self, regularizer: Any, outputs: dict[str, str], *, reduction: str = "mean") -> None:
@@ -84,6 +95,12 @@ class Regularized(nn.Module):
                 is_tied = owners.setdefault(tuple(weights), (module, paths)) != (module, paths)  # and counts there
                 if not is_tied and (counts_frozen or not is_frozen):
                     terms[prefix + name] = regularizer(weights[0] if len(weights) == 1 else torch.stack(weights))
+        # for units
+        for name, (regularizer, slices, counts_frozen) in self._units.items():
+            found = [(each, attrgetter(each.parameter)(self)) for each in slices]
+            kept = [each.rows(x) for each, x in found if counts_frozen or x.requires_grad]
+            if kept:
+                terms[name] = regularizer(torch.cat(kept, 1))
         # for activities
         if self._heard is None:
             raise RuntimeError("outputs have penalties: call the model, model(x), before you read them")

@@ -13,7 +13,8 @@ from regspec.language.constraints import WeightConstraint
 from regspec.language.fields import Frozen, as_written, in_order, snake_case
 from regspec.language.forms import Named
 from regspec.language.initializers import WeightInitializer
-from regspec.language.regularizers import L1, L1L2, L2, Orthogonal, Penalty, Regularizer, Scheduled
+from regspec.language.penalties import Penalty
+from regspec.language.regularizers import L1, L1L2, L2, Orthogonal, Regularizer, Scheduled
 from regspec.layers import Layer
 from regspec.layers.cells import CELLS
 from regspec.layers.kinds import BUILT_IN
@@ -121,7 +122,10 @@ class Arguments:
         return value
 
     def regularizer(self, value: Regularizer) -> Any:
-        """A sum of penalties as one of Keras's regularizers."""
+        """A sum of penalties as one of Keras's regularizers; what is coupled is told of the network."""
+        if (alone := value.alone) is None:
+            return LOST
+        value = alone
         if value.reduction == "sum":
             return self._lose(f"has the regularizer {value}, where Keras divides by the batch size")
         made = [_penalty(part) for part in value.parts]

@@ -39,6 +39,9 @@ def network_of(graph: Graph, *, for_file: bool = False, lossy: bool = False) -> 
     network = making.network(graph, graph.name)
     if graph.counts_frozen:
         making.lose(Problem("frozen_penalties: counted, which Keras 3 does not do"))
+    for each in graph.coupled:
+        what = f"{each.name} has the regularizer {each.regularizer}, which Keras does not have"
+        making.lose(Problem(what) if each.origin is None else each.origin.problem(what, key=True))
     terms = [term for node in graph.layers() for term in node.resolved.terms]
     if graph.reduction != "mean" and any(each.is_activity and each.regularizer.reduction is None for each in terms):
         making.lose(Problem(f"activity_reduction: {graph.reduction}, where Keras divides by the batch size"))
@@ -193,10 +196,11 @@ class _Body:
         """The regularizers of a layer's slots that it does not say itself."""
         layer, found = node.resolved.layer, dict[str, Any]()
         weights = {weight.name: weight for weight in node.resolved.weights}
-        now = {term.weight: term.regularizer for term in node.resolved.terms}
-        for term in node.resolved.terms:
+        terms = [term.alone for term in node.resolved.terms if term.alone is not None]
+        now = {term.weight: term.regularizer for term in terms}
+        for term in terms:
             weight = weights.get(term.weight or "")
-            slot, own = _activity(term, node) if weight is None else (weight.slot, weight.regularizer)
+            slot, own = _activity(term, node) if weight is None else (weight.slot, weight.alone)
             if term.regularizer == own:
                 continue
             others = [now.get(each.name) for each in weights.values() if weight is not None and each.slot == slot]

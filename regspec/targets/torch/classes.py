@@ -38,7 +38,7 @@ from regspec.targets.torch.parameters import Hole
 from regspec.targets.torch.program import Program
 from regspec.targets.torch.repeats import container_of, is_loop, is_sequence, module_text, with_chains
 from regspec.targets.torch.steps import Step
-from regspec.targets.torch.terms import constraints, terms
+from regspec.targets.torch.terms import constraints, terms, unit_terms
 from regspec.targets.torch.variables import variables_of
 
 FEW = 3  # copies that are no loop
@@ -139,6 +139,7 @@ class Outliner:
             for place in step.lowered.frozen:
                 yield Statement(f"self.{step.path(place)}.requires_grad_(False)")
         yield from terms(self.program.graph, penalized, self.printer.constructor)
+        yield from unit_terms(self.program, self.printer.document)
         yield from constraints(constrained, self.printer.constructor)
 
     def _hole(self, number: Number) -> Doc:

@@ -14,7 +14,8 @@ from regspec.code.axes import Order
 from regspec.code.expressions import CASTS, Apply, Call, Expression, Module, call, walk
 from regspec.code.shapes import Symbol
 from regspec.graph.resolved import Resolved, Term, alike, taken, weights_of
-from regspec.language.regularizers import Dimensions, Reduction
+from regspec.language.penalties import Dimensions
+from regspec.language.regularizers import Reduction
 from regspec.layers import Layer
 from regspec.layers.layer import Weight
 
@@ -115,7 +116,11 @@ def _lowered(resolved: Resolved, inputs: Sequence[Symbol], dtype: str) -> Lowere
         resolved=resolved,
         weights=tuple(weights.values()),
         fills=tuple(fills),
-        penalized=tuple(_penalized(term, weights, inner, layer, outputs[0], results) for term in resolved.terms),
+        penalized=tuple(
+            _penalized(alone, weights, inner, layer, outputs[0], results)
+            for term in resolved.terms
+            if (alone := term.alone) is not None
+        ),
         constrained=tuple(
             Constrained(weight.name, weight.constraint.lower(weight.pattern), _places(weight))
             for weight in weights.values()

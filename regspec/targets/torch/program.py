@@ -240,6 +240,18 @@ def block_of(step: Step) -> Program | None:
     return first if isinstance(first, Program) else None
 
 
+def layers_in(program: Program, within: str = "", prefix: str = "") -> Iterator[tuple[Step, str, str]]:
+    """The steps of a program's layers, each with its path in the graph, and what stands before its paths in torch."""
+    for step in program.steps:
+        if not step.declares:
+            continue
+        if (block := block_of(step)) is None:
+            yield step, f"{within}{step.name}", prefix
+        else:
+            assert isinstance(step.node, BlockNode)
+            yield from layers_in(block, f"{within}{step.node.path}.", f"{prefix}{step.attributes['']}.")
+
+
 def _masks_by_own(lowered: Lowered, inputs: Sequence[Symbol]) -> dict[Symbol, Symbol]:
     """The masks of a layer's inputs, by those of the lowered layer's."""
     found = {}

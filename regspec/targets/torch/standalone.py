@@ -19,12 +19,14 @@ from importlib.resources import files
 
 from regspec.code.expressions import Call, walk
 from regspec.graph.loading import in_order
+from regspec.language.penalties import Dimensions
 from regspec.targets.python.imports import Imports
 from regspec.targets.torch.program import Program, block_of
 from regspec.text.problems import Problem, RegspecError
 
 PACKAGE = "regspec.runtime"
-PIECES = ("modules", "standalone", "penalties/constraints.py", "penalties/passes.py", "penalties/regularizers.py")
+OF_PENALTIES = tuple(f"penalties/{name}.py" for name in ("constraints", "passes", "regularizers", "slices"))
+PIECES = ("modules", "standalone", *OF_PENALTIES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,21 +81,31 @@ def _in_order(known: Mapping[str, _Definition]) -> list[str]:
 
 def _scheduled(program: Program) -> Iterator[Problem]:
     """The faults of a program and its blocks: schedules, which need what counts steps."""
+    for coupled in program.graph.coupled:
+        if _is_scheduled(coupled.regularizer.lower(Dimensions(0))):
+            what = f"{coupled.name} {_SCHEDULED}"
+            yield Problem(what, _HINT) if coupled.origin is None else coupled.origin.problem(what, _HINT, key=True)
     for step in program.steps:
         if (block := block_of(step)) is not None:
             yield from _scheduled(block)
         for each in step.lowered.penalized:
-            if "Scheduled" in {part.function for part in walk(each.constructor) if isinstance(part, Call)}:
-                what = f"{step.name}.{each.slot} follows a schedule, which a file that stands alone does not"
+            if _is_scheduled(each.constructor):
+                what = f"{step.name}.{each.slot} {_SCHEDULED}"
                 origin = None if step.node is None else step.node.origin
                 yield Problem(what, _HINT) if origin is None else origin.problem(what, _HINT, key=True)
 
 
+def _is_scheduled(constructor: Call) -> bool:
+    return "Scheduled" in {part.function for part in walk(constructor) if isinstance(part, Call)}
+
+
+_SCHEDULED = "follows a schedule, which a file that stands alone does not"
 _HINT = "compile it without --standalone, or give it a strength that stays"
 
 
 def _features(program: Program) -> Iterator[str]:
-    """What a program or a block of it has: penalties, of weights or activities, and constraints."""
+    """What a program or a block of it has: penalties, of weights, units or activities, and constraints."""
+    yield from ("penalties", "units") if program.graph.coupled else ()
     for step in program.steps:
         if (block := block_of(step)) is not None:
             yield from _features(block)

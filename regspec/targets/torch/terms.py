@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from regspec.code.expressions import Call
+from regspec.code.expressions import Call, Value
 from regspec.code.grouping import grouped
 from regspec.graph.network import Graph
 from regspec.targets.python.layout import INDENT, WIDTH, Brackets, Doc, Statement, beside, called, flat
 from regspec.targets.python.printing import literal
 from regspec.targets.torch.lowered import Constrained, Penalized
+from regspec.targets.torch.program import Program
 from regspec.targets.torch.steps import Step
 
 MANY = 3  # places that are a loop where they would not stand on one line
@@ -29,6 +30,18 @@ def terms(graph: Graph, penalized: Sequence[tuple[Step, Penalized]], constructor
             yield Statement(called("self.add_weight_terms", [constructor(regularizer), _places(weights), *frozen]))
         if outputs:
             yield Statement(called("self.add_activity_terms", [constructor(regularizer), _places(outputs), *reduction]))
+
+
+def unit_terms(program: Program, printed: Callable[[Value], Doc]) -> Iterator[Statement]:
+    """A statement for the unit terms of each regularizer: for each term, the slices that vanish together."""
+    if not program.graph.coupled:
+        return
+    from regspec.targets.torch.coupled import coupled_terms  # with numpy, which takes longer than a small spec
+
+    frozen = [beside("counts_frozen=", "True")] if program.graph.counts_frozen else []
+    for regularizer, group in grouped(coupled_terms(program), lambda each: each[1]):
+        slices = printed({name: each for name, _, each in group})
+        yield Statement(called("self.add_unit_terms", [printed(regularizer), slices, *frozen]))
 
 
 def constraints(constrained: Sequence[tuple[Step, Constrained]], constructor: Constructor) -> Iterator[Statement]:

@@ -111,7 +111,7 @@ def _all(
 ) -> Folds:
     console = (console or get_console()) if run.is_first() else Console(quiet=True)
     count, runs = options.folds or 0, list[Run]()
-    _write(place, options, None)
+    keep(place, options, None)
     for number in range(1, count + 1):
         console.print(f"fold {number} of {count}", **PLAIN)
         try:
@@ -119,19 +119,19 @@ def _all(
         except SystemExit:  # after Ctrl-C
             console.print(f"regspec train --resume {shlex.quote(str(place.path))} goes on with all folds", **PLAIN)
             raise
-        _write(place, options, Folds(place.path, tuple(runs)))
+        keep(place, options, Folds(place.path, tuple(runs)))
         if on_fold is not None:
             on_fold(runs)
     made = Folds(place.path, tuple(runs))
     if not torch.distributed.is_initialized():  # in which each process would have to look at all of it
-        _write(place, options, made, made.evaluate())
+        keep(place, options, made, made.evaluate())
     for line in _lines(made):
         console.print(line, **PLAIN)
     return made
 
 
-def _write(place: Folder, options: Options, made: Folds | None, found: OutOfFold | None = None) -> None:
-    """Writes what the folder of folds keeps: the options, how many are done, their figures, and those of all as one."""
+def keep(place: Folder, options: Options, made: Folds | None, found: OutOfFold | None = None) -> None:
+    """Writes what a folder of folds keeps: the options, how many are done, their figures, and those of all as one."""
     if run.is_first():
         done, figures = (0, {}) if made is None else (len(made.runs), made.as_dict())
         kept: dict[str, Any] = {"options": options.as_dict(), "done": done, "figures": figures}

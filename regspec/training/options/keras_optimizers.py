@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from regspec.modules.step_sizes import Sized, StepSize
+from regspec.modules.step_sizes import Sized
+from regspec.runtime.kernels.thresholds import StepSize
 
 State = dict[str, Any]  # tensors, but for the rate
 Group = dict[str, Any]
@@ -127,7 +128,7 @@ class KerasAdam(_Stepped, betas=(0.9, 0.999), eps=1e-7, amsgrad=False):
 
     def step_size(self, group: Group, state: State) -> StepSize:
         rate = group["lr"] * math.sqrt(1 - group["betas"][1] ** state["step"].item())
-        return StepSize(rate, state["largest" if group["amsgrad"] else "square"], eps=group["eps"])
+        return StepSize(rate, (state["largest" if group["amsgrad"] else "square"],), eps=group["eps"])
 
 
 class KerasAdamax(_Stepped, betas=(0.9, 0.999), eps=1e-7):
@@ -143,7 +144,7 @@ class KerasAdamax(_Stepped, betas=(0.9, 0.999), eps=1e-7):
         parameter.addcdiv_(mean, largest + group["eps"], value=-size)
 
     def step_size(self, group: Group, state: State) -> StepSize:
-        return StepSize(group["lr"], state["largest"].square(), eps=group["eps"])
+        return StepSize(group["lr"], (state["largest"],), torch.square, eps=group["eps"])
 
 
 class KerasRMSprop(_Stepped, alpha=0.9, eps=1e-7, momentum=0.0, centered=False):
@@ -168,10 +169,11 @@ class KerasRMSprop(_Stepped, alpha=0.9, eps=1e-7, momentum=0.0, centered=False):
             parameter.sub_(step, alpha=group["lr"])
 
     def step_size(self, group: Group, state: State) -> StepSize:
-        square = state["square"] + group["eps"]
-        if group["centered"]:
-            square = square.addcmul_(state["mean"], state["mean"], value=-1)
-        return StepSize(state["rate"], square)
+        eps = group["eps"]
+        if not group["centered"]:
+            return StepSize(state["rate"], (state["square"],), lambda square: square + eps)
+        kept = state["square"], state["mean"]
+        return StepSize(state["rate"], kept, lambda square, mean: (square + eps).addcmul_(mean, mean, value=-1))
 
 
 class KerasAdagrad(_Stepped, initial_accumulator_value=0.1, eps=1e-7):
@@ -187,7 +189,8 @@ class KerasAdagrad(_Stepped, initial_accumulator_value=0.1, eps=1e-7):
         parameter.addcdiv_(gradient, (square + group["eps"]).sqrt_(), value=-group["lr"])
 
     def step_size(self, group: Group, state: State) -> StepSize:
-        return StepSize(group["lr"], state["square"] + group["eps"])
+        eps = group["eps"]
+        return StepSize(group["lr"], (state["square"],), lambda square: square + eps)
 
 
 class KerasAdadelta(_Stepped, rho=0.95, eps=1e-7):
@@ -204,7 +207,8 @@ class KerasAdadelta(_Stepped, rho=0.95, eps=1e-7):
 
     def step_size(self, group: Group, state: State) -> StepSize:
         eps = group["eps"]
-        return StepSize(group["lr"], (state["square"] + eps) / (state["moved"] + eps))
+        kept = state["square"], state["moved"]
+        return StepSize(group["lr"], kept, lambda square, moved: (square + eps).div_(moved + eps))
 
 
 class KerasLion(_Stepped, betas=(0.9, 0.99)):

@@ -18,7 +18,7 @@ from torch import Tensor
 from regspec.report.runs import FOLDS as FOLDS
 from regspec.report.runs import runs_in
 from regspec.specs.model import ModelSpec
-from regspec.specs.parameters import with_defaults, with_name, with_values
+from regspec.specs.rewriting import with_defaults, with_name, with_values
 from regspec.targets.source import source
 from regspec.text import files
 from regspec.text.document import Document, Location, parse, read

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from regspec.specs.model import ModelSpec
-from regspec.specs.parameters import Range, Search, written
+from regspec.specs.searches import Range, Search
+from regspec.text.dumping import written
 from regspec.training.tuning.pictures import CHOSEN, DOTS, QUIET, tidied
 from regspec.training.tuning.scores import Scores, Trial
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from regspec.specs.parameters import OfOption, Range, Search
+from regspec.specs.searches import OfOption, Range, Search
 from regspec.text import document, faults
 from regspec.text.document import document_of
 from regspec.text.faults import Origin

@@ -1,15 +1,15 @@
-"""A path: one strength from strong to weak, or back, where each training begins with the weights of the one before."""
+"""A path: one strength from weak to strong, or back, where each training begins near the weights of the one before."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import math
-import re
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,20 +23,22 @@ from regspec.targets.source import source
 from regspec.targets.torch.program import program_of
 from regspec.text import files
 from regspec.text.problems import Problem, RegspecError
-from regspec.training.loop import run
+from regspec.training.loop import folding, run
 from regspec.training.loop.epochs import PLAIN, DivergedError
 from regspec.training.loop.task import Task
 from regspec.training.measures.monitor import LAST
 from regspec.training.options.file import Places
 from regspec.training.options.options import Options
 from regspec.training.runs.folder import Folder
+from regspec.training.runs.folds import Folds, folder_of
 from regspec.training.runs.trained import Run
 from regspec.training.tuning.path_figure import draw
 from regspec.training.tuning.pictures import png_and_svg
 from regspec.training.tuning.plan import Along, Metric, check_one_process, metric_of
-from regspec.training.tuning.points import Point, Points, standard_error, zeros_and_units
+from regspec.training.tuning.points import Point, Points, over_folds, standard_error, zeros_and_units
 from regspec.training.tuning.scores import LABELS
 from regspec.training.tuning.strengths import Followed, followed
+from regspec.training.tuning.warm import begin_near
 from regspec.views.summary import plural
 
 FILE = "path.json"
@@ -65,7 +67,9 @@ class _Path:
     """What a path goes along, and how."""
 
     what: Followed
-    task: Task
+    tasks: tuple[Task, ...]  # one, or one for each fold
+    options: Options
+    parameters: frozenset[str]  # their names in the model
     along: Along
     metric: Metric
     folder: Path
@@ -76,12 +80,17 @@ class _Path:
 
     @property
     def warm_epochs(self) -> int:
-        epochs = self.task.options.epochs
+        epochs = self.options.epochs
         return min(self.along.warm_epochs or max(1, epochs // 8), epochs)
 
     def name(self, index: int) -> str:
         """The folder of a strength's run."""
         return f"{index + 1:0{len(str(self.along.steps))}}"
+
+    def place(self, name: str, task: Task) -> Folder:
+        """The folder of a run of this name: in it that of a fold, where there are several."""
+        folder, fold = self.folder / name, task.options.fold
+        return Folder(folder_of(folder, fold) if self.options.is_of_all_folds and fold is not None else folder)
 
 
 def follow(
@@ -116,16 +125,18 @@ def follow(
             has a score.
     """
     strengths = along.strengths()
-    if options.is_of_all_folds:
-        what = "a path is of one division of the data, and not of all folds"
-        raise RegspecError(Problem(what, "leave --folds out"))
     check_one_process(options, places)
     if options.monitor is None and options.patience is None:
         options = replace(options, monitor=LAST)  # so that what is kept is where the training at a strength has come to
-    task = Task.of(spec, options, parameters, places, given)
+    folds = range(1, (options.folds or 0) + 1) if options.is_of_all_folds else [options.fold]
+    first, *others = (replace(options, fold=fold) for fold in folds)
+    task = Task.of(spec, first, parameters, places, given)
+    what = followed(task.spec, along.path or "")
     path = _Path(
-        what=followed(task.spec, along.path or ""),
-        task=task,
+        what=what,
+        tasks=(task, *(Task.of(task.spec, each, None, places, given) for each in others)),
+        options=options,
+        parameters=frozenset(name for name, _ in build(task.spec, device="meta").named_parameters()),
         along=along,
         metric=metric_of(metric, task),
         folder=folder or Folder.free(Path("runs") / f"{task.spec.name}_path").path,
@@ -135,10 +146,11 @@ def follow(
     found, total = LABELS[path.metric], len(strengths)
     terms = plural(len(path.what.terms), "term", "terms")
     path.say(
-        f"{task.spec.name} on {task.options.data}: {path.what.name} from {strengths[0]:g} to {strengths[-1]:g}, {terms}"
+        f"{task.spec.name} on {options.data}: {path.what.name} from {strengths[0]:g} to {strengths[-1]:g}, {terms}"
     )
-    epochs = f"{plural(task.options.epochs, 'epoch', 'epochs')}, and {path.warm_epochs} for each that follows"
-    path.say(f"{total} strengths: {epochs}; the score is {found}")
+    epochs = f"{plural(options.epochs, 'epoch', 'epochs')}, and {path.warm_epochs} for each that follows"
+    mean = f", the mean over {options.folds} folds" if options.is_of_all_folds else ""
+    path.say(f"{total} strengths: {epochs}; the score is {found}{mean}")
     if points:
         path.say(f"{plural(len(points), 'strength', 'strengths')} done already, in {path.folder}")
     try:
@@ -150,7 +162,7 @@ def follow(
             if points[index].cold is None:
                 points[index] = _checked(path, points[index])
                 _keep(path, points)
-            path.say(f"check {_compared(points[index], found)}")
+            path.say(f"check {_compared(points[index], Points(tuple(points), path.metric), found)}")
     except (KeyboardInterrupt, SystemExit):
         done = f"stopped after {len(points)} of {total} strengths"
         path.say(f"{done}; the same command with --output {path.folder} goes on")
@@ -195,38 +207,41 @@ def _facts(path: _Path) -> dict[str, Any]:
         "steps": along.steps,
         "warm_epochs": path.warm_epochs,
         "metric": path.metric,
-        **path.task.options.as_dict(),
+        **path.options.as_dict(),
     }
 
 
 def _step(path: _Path, index: int, strength: float, points: list[Point]) -> Point:
-    """Trains at a strength, from where the one before has ended, and measures what came of it."""
-    name, options = path.name(index), path.task.options
-    last = next((each for each in reversed(points) if each.score is not None), None)
-    spec = path.what.spec(strength)
-    if last is not None:
-        anew = [*_emptied(spec, path.folder / last.run, options.seed)] if strength < last.strength else []
-        skip = "|".join(map(re.escape, anew)) or None
-        epochs = options.epochs if anew else path.warm_epochs
-        options = replace(options, weights=str(path.folder / last.run), weights_skip=skip, epochs=epochs)
-    is_anew = last is not None and options.weights_skip is not None
-    point = Point(strength, name, is_anew=is_anew)
-    made = _trained(path, spec, options, name, strength)
-    return point if made is None else _measured(path, point, made)
+    """Trains at a strength, from near where the one before has ended, and measures what came of it."""
+    before = next((each.run for each in reversed(points) if each.score is not None), None)
+    return _measured(path, Point(strength, path.name(index)), path.name(index), before)
 
 
-def _emptied(spec: ModelSpec, folder: Path, seed: int) -> Iterator[str]:
-    """The tensors of a run of which nothing is left: no gradient would bring anything back where several are so."""
-    kept = Folder(folder).weights().state
-    for name, each in build(spec, seed=seed).state_dict().items():
-        if each.is_floating_point() and each.any() and not kept[name].any():
-            yield name
+def _measured(path: _Path, point: Point, name: str, before: str | None = None) -> Point:
+    """The point with what a training in a folder of this name comes to; without a score where it diverged."""
+    spec, found = path.what.spec(point.strength), list[Point]()
+    with contextlib.suppress(DivergedError):
+        shutil.rmtree(path.folder / name, ignore_errors=True)  # of a path that was stopped there
+        runs = tuple(_trained(path, point.strength, task, name, before) for task in path.tasks)
+        if path.options.is_of_all_folds:
+            folding.keep(Folder(path.folder / name), path.options, Folds(path.folder / name, runs))
+        for task, made in zip(path.tasks, runs, strict=True):
+            own = task.with_spec(spec, task.options)
+            error = standard_error(
+                made.model, own.objective(), own.loaded.held_out, own.options.batch_size, path.metric
+            )
+            zeros, units = zeros_and_units(made.model, program_of(own.graph), path.what.terms)
+            score, metrics = made.metrics[path.metric], dict(made.metrics)
+            found.append(replace(point, score=score, error=error, metrics=metrics, zeros=zeros, units=units))
+    return over_folds(found) if found else point
 
 
-def _trained(path: _Path, spec: ModelSpec, options: Options, name: str, strength: float) -> Run | None:
-    """The run of a strength; None where it diverged. Once nothing is left it ends, because nothing comes back."""
-    place = Folder(path.folder / name)
-    shutil.rmtree(place.path, ignore_errors=True)  # of a path that was stopped there
+def _trained(path: _Path, strength: float, task: Task, name: str, before: str | None) -> Run:
+    """The run of a strength, or of a fold of it. Once nothing is left it ends, because nothing comes back."""
+    place, options, spec = path.place(name, task), task.options, path.what.spec(strength)
+    if before is not None:
+        options = replace(options, epochs=path.warm_epochs)
+        begin_near(place, path.place(before, task), path.place(path.name(0), task), path.parameters)
     names = {f"zeros/{each.rpartition('.')[0]}" for each in path.what.terms}
 
     def is_over(epoch: int, metrics: Mapping[str, float]) -> bool:
@@ -235,13 +250,12 @@ def _trained(path: _Path, spec: ModelSpec, options: Options, name: str, strength
         known = [metrics[each] for each in names if each in metrics]
         return bool(known) and min(known) == 1 and epoch >= path.warm_epochs
 
-    task = path.task.with_spec(spec, options)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # of a penalty that is not finite: the line says so
-            made = run.trained(task, place, Console(file=io.StringIO()), is_over)
+            made = run.trained(task.with_spec(spec, options), place, Console(file=io.StringIO()), is_over)
     except DivergedError:
-        return None
+        raise
     except RegspecError as error:
         what = f"with {path.what.name} {strength:g}: "
         raise RegspecError([replace(each, what=what + each.what) for each in error.problems]) from None
@@ -249,24 +263,10 @@ def _trained(path: _Path, spec: ModelSpec, options: Options, name: str, strength
     return made
 
 
-def _measured(path: _Path, point: Point, made: Run) -> Point:
-    """The point of a run."""
-    task, model = path.task, made.model
-    size, held_out = task.options.batch_size, task.loaded.held_out
-    error = standard_error(model, task.objective(), held_out, size, path.metric)
-    zeros, units = zeros_and_units(model, program_of(task.graph), path.what.terms)
-    score = made.metrics[path.metric]
-    return replace(point, score=score, error=error, metrics=dict(made.metrics), zeros=zeros, units=units)
-
-
 def _checked(path: _Path, point: Point) -> Point:
     """The point with the score of a training from the beginning."""
-    made = _trained(path, path.what.spec(point.strength), path.task.options, f"cold_{point.run}", point.strength)
-    if made is None:
-        return point
-    cold = _measured(path, point, made)
-    assert cold.score is not None
-    return replace(point, cold=(cold.score, cold.error))
+    cold = _measured(path, Point(point.strength, point.run), f"cold_{point.run}")
+    return point if cold.score is None else replace(point, cold=(cold.score, cold.error))
 
 
 def _told(point: Point, label: str) -> str:
@@ -281,21 +281,21 @@ def _told(point: Point, label: str) -> str:
     if point.units:
         left, all_units = (sum(each) for each in zip(*point.units.values(), strict=True))
         parts.append(f"units {left} of {all_units}")
-    return "  ".join([*parts, *(["anew, because nothing was left"] if point.is_anew else [])])
+    return "  ".join(parts)
 
 
 def _error(error: float | None) -> str:
     return "" if error is None else f" ± {error:.4f}"
 
 
-def _compared(point: Point, label: str) -> str:
+def _compared(point: Point, points: Points, label: str) -> str:
     """What a training from the beginning says of a point."""
     start = f"strength {point.strength:<9.4g}"
     if point.cold is None:
         return f"{start} diverged from the beginning"
     if point.score is None:
         return f"{start} diverged on the path, {label} {point.cold[0]:.4f} from the beginning"
-    differs = "more than one standard error apart" if point.is_far else "within one standard error"
+    differs = f"{points.side(point)} by more than one standard error" if point.is_far else "within one standard error"
     return f"{start} {label} {point.score:.4f} on the path, {point.cold[0]:.4f} from the beginning: {differs}"
 
 
@@ -312,7 +312,7 @@ def _finished(path: _Path, points: Points) -> StrengthPath:
     if best is None or simplest is None:
         hint = "a smaller --lr may help, or a weaker --from"
         raise RegspecError(Problem(f"none of {len(points.points)} strengths has a score", hint, str(path.folder)))
-    figure = draw(points, path.what.name, path.task.spec.name)
+    figure = draw(points, path.what.name, path.tasks[0].spec.name)
     for name, content in zip(("path.png", "path.svg"), png_and_svg(figure), strict=True):
         files.write(path.folder / name, content)
     for name, point in zip(CHOSEN, (best, simplest), strict=True):
@@ -327,7 +327,7 @@ def _finished(path: _Path, points: Points) -> StrengthPath:
     if path.along.from_ > path.along.to and any(
         left < of for each in points.points for left, of in each.units.values()
     ):
-        path.say("units that are zero seldom come back: a path from weak to strong may have better scores")
+        path.say("where units vanish, a path from weak to strong often has better scores")
     runs = f"best, simplest, {path.name(0)} … {path.name(path.along.steps - 1)}"
     path.say(f"{path.folder}: {runs}, path.csv, path.json, path.png, path.svg")
     return StrengthPath(path.folder, points.points, best, simplest)

@@ -44,8 +44,8 @@ class Along:
     path: Annotated[
         str | None,
         Option(
-            "Go along one strength, from --from to --to, each training beginning where the one before ended: a term's, "
-            "hidden.kernel.l1; that of all kernels, kernel.l1; or a parameter's, strength.",
+            "Go along one strength, from --from to --to, each training beginning near where the one before ended: a "
+            "term's, hidden.kernel.l1; that of all kernels, kernel.l1; or a parameter's, strength.",
             metavar="STRENGTH",
             panel=PATH,
         ),
@@ -60,7 +60,8 @@ class Along:
     check: Annotated[
         int,
         Option(
-            "Train so many of the strengths after the first from the beginning, too, and say where these differ.",
+            "Train so many of the strengths after the first from the beginning, too, and say where the path is better "
+            "or worse.",
             panel=PATH,
         ),
     ] = 0

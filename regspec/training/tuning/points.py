@@ -6,7 +6,8 @@ import csv
 import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from statistics import fmean, stdev
 from typing import Any
 
 import torch
@@ -33,11 +34,10 @@ class Point:
         strength: it.
         run: the folder of its run, in that of the path.
         score: on held-out data; None where the training diverged.
-        error: the standard error of the score, over the examples; None where it is not known.
+        error: the standard error of the score, over the examples, or over the folds; None where it is not known.
         metrics: all figures of the epoch that is kept.
         zeros: how many numbers of the weights that the path penalizes are exactly zero, and of how many.
         units: for each layer whose kernel the path penalizes, the units with a weight that is not zero, of how many.
-        is_anew: whether it began with initial weights, where nothing was left of some.
         cold: the score of a training from the beginning, if there was one, and its standard error.
     """
 
@@ -48,7 +48,6 @@ class Point:
     metrics: Mapping[str, float] = field(default_factory=dict)
     zeros: Counts = (0, 0)
     units: Mapping[str, Counts] = field(default_factory=dict)
-    is_anew: bool = False
     cold: tuple[float, float | None] | None = None
 
     @classmethod
@@ -98,6 +97,12 @@ class Points:
         most = self._badness(best) + (best.error or 0.0)
         return next(each for each in self.scored if self._badness(each) <= most)
 
+    def side(self, point: Point) -> str:
+        """Whether the path was better at a point than a training from the beginning, or worse."""
+        assert point.score is not None
+        assert point.cold is not None
+        return "better" if (point.score > point.cold[0]) == self.is_maximized else "worse"
+
     def _badness(self, point: Point) -> float:
         assert point.score is not None
         return -point.score if self.is_maximized else point.score
@@ -132,6 +137,28 @@ def _row(point: Point, *marks: str) -> dict[str, Any]:
     if point.cold is not None:
         row["cold"] = point.cold[0]
     return row
+
+
+def over_folds(points: Sequence[Point]) -> Point:
+    """One point for those of all folds: means, with the standard error over the folds; of one it is that.
+
+    Zeros are counted over all folds; units are the mean, as a whole number.
+    """
+    first, *others = points
+    if not others:
+        return first
+    scores = [each.score for each in points if each.score is not None]
+    names = [name for name in first.metrics if all(name in each.metrics for each in points)]
+    return replace(
+        first,
+        score=fmean(scores),
+        error=stdev(scores) / math.sqrt(len(scores)),
+        metrics={name: fmean(each.metrics[name] for each in points) for name in names},
+        zeros=(sum(each.zeros[0] for each in points), sum(each.zeros[1] for each in points)),
+        units={
+            layer: (round(fmean(each.units[layer][0] for each in points)), of) for layer, (_, of) in first.units.items()
+        },
+    )
 
 
 def standard_error(model: nn.Module, objective: Objective, examples: Examples, size: int, metric: str) -> float | None:

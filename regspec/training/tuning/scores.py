@@ -11,7 +11,8 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from regspec.specs.parameters import Range, written
+from regspec.specs.searches import Range
+from regspec.text.dumping import written
 from regspec.training.tuning.spaces import Searches, restored
 
 LABELS = {"held_out_accuracy": "held-out accuracy", "held_out_loss": "held-out loss"}

@@ -22,10 +22,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from regspec.graph.loading import load
-from regspec.specs.parameters import Search, with_defaults, written
+from regspec.specs.rewriting import with_defaults
+from regspec.specs.searches import Search
 from regspec.targets.source import source
 from regspec.text import files
 from regspec.text.document import Document, read
+from regspec.text.dumping import written
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.loop import folding, run
 from regspec.training.loop.batches import batches_in

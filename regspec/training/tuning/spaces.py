@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import optuna
 
-from regspec.specs.parameters import Range, Search, written
+from regspec.specs.searches import Range, Search
+from regspec.text.dumping import written
 
 DIGITS = 6  # of a number that is tried, which people will read
 DIGITS_OF_FACTORS = 4

@@ -23,7 +23,7 @@ from regspec.runtime.penalties.state import named_terms
 from regspec.runtime.penalties.terms import innermost
 from regspec.runtime.penalties.tracing import without_schedule
 from regspec.specs.model import ModelSpec
-from regspec.specs.parameters import with_values
+from regspec.specs.rewriting import with_values
 from regspec.specs.rules import LayerRule
 from regspec.text.document import Document, Location, parse
 from regspec.text.problems import Problem, RegspecError, did_you_mean

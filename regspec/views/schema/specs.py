@@ -13,8 +13,8 @@ from regspec.layers.layer import Placement
 from regspec.layers.nested import inner_form
 from regspec.layers.operations.operands import DEFINITIONS
 from regspec.specs import translating
-from regspec.specs.parameters import Choices, Range, Searched
 from regspec.specs.rules import RulesFile
+from regspec.specs.searches import Choices, Range, Searched
 from regspec.specs.sections import CallEntry, SpecSections, UseEntry
 from regspec.text.hints import FIELDS
 from regspec.views.schema.families import SERIALIZED_FORM, families

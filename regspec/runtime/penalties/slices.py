@@ -1,0 +1,51 @@
+"""Slices of parameters, one for each unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Slices:
+    """Where units lie in a parameter: along a dimension, from a start to a stop.
+
+    Along the dimension they may lie in several ``parts``, as for the gates of an LSTM, in each of which every unit is
+    so many numbers in a row.
+
+    Example:
+        >>> import torch
+        >>> Slices("lstm.weight_ih_l0", parts=4).rows(torch.arange(8.0).unsqueeze(1))
+        tensor([[0., 2., 4., 6.],
+                [1., 3., 5., 7.]])
+    """
+
+    parameter: str
+    dim: int = 0
+    start: int = 0
+    stop: int | None = None
+    parts: int = 1
+    each: int = 1
+
+    def rows(self, x: Tensor) -> Tensor:
+        """The slices of a parameter as a matrix, with a row for each unit."""
+        return self._by_units(x).flatten(1)
+
+    # for regspec
+    def put(self, rows: Tensor, x: Tensor) -> None:
+        """Writes the rows of a matrix, as `rows` gives it, into a parameter's slices."""
+        own = self._by_units(x)
+        own.copy_(rows.reshape(own.shape))
+
+    # for regspec
+    def multiply(self, x: Tensor, factors: Tensor) -> None:
+        """Multiplies a parameter's slices by a number for each unit."""
+        own = self._by_units(x)
+        own.mul_(factors.to(x).reshape(-1, *[1] * (own.ndim - 1)))
+
+    def _by_units(self, x: Tensor) -> Tensor:
+        """A view of the slices: units first, and then parts, the numbers of each, and the other dimensions."""
+        own = x.movedim(self.dim, 0)[self.start : self.stop]
+        parted: Tensor = own.unflatten(0, (self.parts, -1, self.each))
+        return parted.movedim(1, 0)
