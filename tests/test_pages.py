@@ -103,6 +103,18 @@ def test_sparse_networks_groups() -> None:
     assert units == pytest.approx(shown[3:], abs=0.7)  # of the page's whole numbers
 
 
+@pytest.mark.everything
+def test_five_ways() -> None:
+    """A row of the table, by the first of its five trainings."""
+    example, way = script("five_ways"), "coupled group lasso, proximal"
+    model, smaller = example.WAYS["mlp"][way](example.NETWORKS["mlp"], 0)
+    (shown,) = rows("sparse_networks", way)
+    assert example.accuracy(model, 0) == pytest.approx(97.4, abs=1.5)
+    assert example.accuracy(smaller, 0) == example.accuracy(model, 0)
+    assert [example.zeros(model), example.units(smaller)] == pytest.approx(shown[:2], abs=8)
+    assert example.multiply_adds(smaller) == pytest.approx(shown[2], rel=0.12)
+
+
 def test_sparse_networks_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("classifier.yaml").write_text(block("sparse_networks", "yaml", "# classifier.yaml"), encoding="utf-8")
