@@ -187,3 +187,19 @@ class OfOneName:
 
     def __call__(self, weight: Tensor, other: Tensor) -> Tensor:
         return self.other * (weight * other).sum()
+
+
+class OfExamples(nn.Module):
+    """The BatchNormalization of Keras 1 with mode 1, which normalizes each example over its last axis."""
+
+    def __init__(self, epsilon: float = 1e-3) -> None:
+        super().__init__()
+        self.epsilon = epsilon
+        self.weight = nn.Parameter(torch.ones(5))
+        self.bias = nn.Parameter(torch.zeros(5))
+        self.register_buffer("running_mean", torch.zeros(5))
+        self.register_buffer("running_std", torch.ones(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        deviation = (x.var(-1, correction=0, keepdim=True) + self.epsilon).sqrt() + self.epsilon
+        return self.weight * (x - x.mean(-1, keepdim=True)) / deviation + self.bias

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import regspec
+from regspec.keras.porting.porting import report_of
 
 from .hostile.checksums import part_around, put_checksum
 from .hostile.worker import forgotten, memory
@@ -155,6 +156,16 @@ def test_texts_in_other_places(name: str, tmp_path: Path) -> None:
     make, message = FILES[name]
     with pytest.raises(regspec.RegspecError, match=message):
         regspec.port(make(tmp_path / "model.h5"))
+
+
+def test_texts_that_are_no_unicode(tmp_path: Path) -> None:
+    """One is shown as far as it is; a config with halves of letters, which could not be written again, is refused."""
+    with h5py.File(model(tmp_path / "model.h5"), "r+") as file:
+        file.attrs.create("keras_version", b"2.15.0\xff", dtype=TEXT)
+    assert "2.15.0\ufffd" in report_of(regspec.port(tmp_path / "model.h5"))["report.md"].decode()
+    (tmp_path / "model.json").write_text(json.dumps(CONFIG).replace('"m"', '"\\udcff"'))
+    with pytest.raises(regspec.RegspecError, match=r"no JSON: .* surrogates not allowed"):
+        regspec.port(tmp_path / "model.json")
 
 
 # Ways of newer files, in which HDF5 is brought down by what lies: none is looked at, whether it lies or not.

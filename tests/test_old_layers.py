@@ -15,6 +15,8 @@ from torch import Tensor
 
 import regspec
 
+from . import own
+
 L2 = {"name": "WeightRegularizer", "l1": 0.0, "l2": 0.1}
 L1 = {"name": "WeightRegularizer", "l1": 0.01, "l2": 0.0}
 
@@ -124,6 +126,31 @@ def test_sizes_that_no_transposed_convolution_gives(mode: str, shape: Any, tmp_p
     own["config"]["border_mode"] = mode  # type: ignore[index]
     message = refusal([own], tmp_path / "model.json")
     assert f"'t' (Deconvolution2D) with output_shape = {shape}" in message
+
+
+NORMALIZATION = {"name": "n", "epsilon": 0.02, "axis": -1, "momentum": 0.99, "batch_input_shape": [None, 3, 5]}
+
+
+@pytest.mark.parametrize(("mode", "what"), [(1, "each example by itself"), (2, "in evaluation too")])
+def test_normalizations_that_no_kind_has(mode: int, what: str, tmp_path: Path) -> None:
+    given = {"class_name": "BatchNormalization", "config": {**NORMALIZATION, "mode": mode}}
+    message = refusal([given], tmp_path / "model.json")
+    assert f"BatchNormalization with mode = {mode}, which" in message
+    assert what in message
+    assert "--replace 'BatchNormalization=package.module:Class'" in message
+
+
+def test_a_module_in_the_place_of_a_normalization(tmp_path: Path) -> None:
+    """It gets the arrays, of which that mode leaves the statistics as they were made."""
+    given = {"class_name": "BatchNormalization", "config": {**NORMALIZATION, "mode": 1}}
+    gamma, beta = drawn(5), drawn(2, 3)[0, [0, 1, 2, 0, 1]]
+    arrays = {"n_gamma": gamma, "n_beta": beta, "n_running_mean": 0 * gamma, "n_running_std": 0 * gamma + 1}
+    path = file(tmp_path / "old.h5", [given], {"n": arrays})
+    x = drawn(4, 3, 5)
+    deviation = np.sqrt(x.var(-1, keepdims=True) + 0.02) + 0.02  # as Keras 1 adds it, twice
+    wanted = gamma * (x - x.mean(-1, keepdims=True)) / deviation + beta
+    model = regspec.port(path, replace={"BatchNormalization": own.OfExamples}).build()
+    np.testing.assert_allclose(model(torch.tensor(x)).numpy(force=True), wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_a_merge_by_code(tmp_path: Path) -> None:

@@ -267,7 +267,7 @@ def missing(file: h5py.File) -> None:
 def test_weights_that_lie(
     change: Callable[[h5py.File], None], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("regspec.keras.arrays.files.MAX_ITEMS", 1_000)  # no more than this is walked through
+    monkeypatch.setattr("regspec.keras.arrays.hdf5.MAX_ITEMS", 1_000)  # no more than this is walked through
     path = rewritten(saved(tmp_path), "model.weights.h5", weights(change))
     with pytest.raises(regspec.RegspecError, match=message):
         regspec.port(path)

@@ -365,6 +365,21 @@ def test_hdf5_behind_a_block_of_something_else(tmp_path: Path) -> None:
         agrees(regspec.port(path), found)
 
 
+@pytest.mark.parametrize("offset", [512, 1024, 2048])
+def test_an_archive_whose_weights_lie_where_hdf5_may_begin(offset: int, tmp_path: Path) -> None:
+    """As they do in one of some hundred."""
+    example = Path(__file__).parents[1] / "examples" / "keras_mlp.keras"
+    path = tmp_path / "model.keras"
+    with zipfile.ZipFile(example) as given, zipfile.ZipFile(path, "w") as archive:
+        member = zipfile.ZipInfo("model.weights.h5")
+        room = offset - zipfile.sizeFileHeader - len(member.filename) - 4
+        member.extra = struct.pack("<HH", 0x9999, room) + bytes(room)
+        for name in (member, "config.json", "metadata.json"):
+            archive.writestr(name, given.read(member.filename if name is member else name))
+    assert path.read_bytes()[offset : offset + 4] == b"\x89HDF"
+    assert regspec.port(path).text == regspec.port(example).text
+
+
 @pytest.mark.parametrize(("number", "size"), [(0, 0), (7, 2**64 - 16)], ids=["free", "used"])
 def test_heaps_without_an_end(number: int, size: int, tmp_path: Path) -> None:
     """HDF5 itself goes round in them for ever: the second object of the heap of texts leads to its own place."""

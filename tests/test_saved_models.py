@@ -91,6 +91,19 @@ def test_a_model_in_a_wrapper(path: Path, tmp_path: Path) -> None:
     assert [each["config"]["trainable"] for each in own if each["class_name"] != "TimeDistributed"] == [False] * 4
 
 
+def test_arrays_are_no_views_of_the_folder(tmp_path: Path) -> None:
+    """What becomes of it later changes no port."""
+    folder = writing.write(tmp_path)
+    port = regspec.port(folder)
+    before = {name: array.copy() for name, array in port.weights.items()}
+    shard = folder / "variables/variables.data-00000-of-00001"
+    with shard.open("r+b") as file:
+        file.write(bytes(shard.stat().st_size))
+    for name, array in port.weights.items():
+        assert array.any()
+        np.testing.assert_array_equal(array, before[name])
+
+
 def test_what_it_was_compiled_with(tmp_path: Path) -> None:
     for path in (path for path in FILES if path.stem == "sequence"):
         training = regspec.port(folder_of(path, tmp_path / path.parent.name)).training

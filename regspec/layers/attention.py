@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
+from operator import attrgetter
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -281,6 +283,7 @@ class MultiHeadAttention(Projected):
     )
 
     axis_fields = ("attention_axes",)
+    unsaid = MappingProxyType({"value_dim": attrgetter("key_dim")})
 
     def keras_group(self, name: str) -> str:
         """Of all but the gate's projection Keras's class has a property, by which its files go."""
@@ -314,6 +317,10 @@ class MultiHeadAttention(Projected):
     @property
     def _value_size(self) -> int:
         return self.value_dim or self.key_dim
+
+    def needless(self, x: Symbol, *others: Symbol) -> frozenset[str]:
+        is_all = self.attention_axes is not None and [*self._axes(x)] == [*range(1, x.rank - 1)]
+        return super().needless(x, *others) | ({"attention_axes"} if is_all else set())
 
     def _sizes(self, x: Symbol) -> tuple[int, ...]:
         return self.output_size or (x.size(-1),)

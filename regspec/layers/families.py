@@ -135,6 +135,7 @@ class Spatial(Layer):
     )
 
     spatial_rank: ClassVar[int]
+    one_for_all: ClassVar[tuple[str, ...]] = PER_AXIS
     meant_in_keras = MappingProxyType({"data_format": "channels_last"})  # Keras's default is a setting of its user's
     open_rank = 3
     takes_signals: ClassVar[bool] = False  # whether an input that goes first into it is (channels, length)

@@ -8,7 +8,7 @@ first.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar
@@ -29,6 +29,7 @@ from regspec.layers.ties import Ties
 
 parse_pattern = cache(Pattern.parse)
 KerasCall = tuple[tuple[Any, ...], dict[str, Any]]  # arguments in order, and by name
+LAST = (-1, (-1,))  # defaults that mean the last axis
 FIRST = ""  # as the main field of a kind: its first required field; where there is none, the first that itself declares
 
 
@@ -113,6 +114,8 @@ class Layer(Frozen):
     )
 
     main: ClassVar[str | None] = FIRST  # Keras's first argument
+    one_for_all: ClassVar[tuple[str, ...]] = ()  # fields of numbers, of which one stands for all where they are equal
+    unsaid: ClassVar[Mapping[str, Callable[[Any], Any]]] = {}  # what fields that are None stand for, by the others
     example: ClassVar[str] = ""  # what an example says after the kind's name, as a spec writes it: {units: 64}
     arity: ClassVar[tuple[int, int | None]] = (1, 1)  # fewest and most inputs
     takes: ClassVar[tuple[str, ...] | None] = None  # the input's axes, in torch's order, where their number is fixed
@@ -279,6 +282,12 @@ class Layer(Frozen):
                 fields[name] = tuple(xs[0].keras_axis(axis) for axis in said)
         return self.model_copy(update=fields) if fields and not xs[0].is_plain else self
 
+    def needless(self, x: Symbol, *others: Symbol) -> frozenset[str]:
+        """The fields with axes that it need not say on these inputs, as it works on the same ones without them."""
+        fields, last = type(self).model_fields, x.rank - 1
+        by_default = [name for name in self.axis_fields if name == self.channel_axis or fields[name].default in LAST]
+        return frozenset(name for name in by_default if getattr(self, name) in (last, (last,)))
+
     def weights(self, x: Symbol, *others: Symbol) -> tuple[Weight, ...]:
         """Its weights, in Keras's order."""
         return ()
@@ -425,10 +434,8 @@ class Layer(Frozen):
 
     def check_readings(self, *xs: Symbol) -> None:
         """Raises `ReadingError` where it must know which axis of an input has the channels, and nothing tells."""
+        told = set() if self.is_counted_by_spec else {x.rank for x in xs if x.rank > 2 and not x.is_plain}
         for x in xs:
-            is_beside_others = not self.is_counted_by_spec and any(
-                other.rank == x.rank > 2 and not other.is_plain for other in xs
-            )
             reads = self.reads_axes and x.rank >= self.open_rank
-            if x.is_open and (reads or is_beside_others):
+            if x.is_open and (reads or x.rank in told):
                 raise ReadingError(f"takes {x.described}", x.rank, in_steps=self.takes_steps)

@@ -186,6 +186,11 @@ class GroupNormalization(ChannelNormalization):
 
     groups: int = Field(32, ge=-1, description="The number of groups; -1 for one to each channel.")
 
+    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
+        """As many groups as channels, as Keras writes what it makes of -1."""
+        own = {"groups": xs[0].size(1)} if xs and self.groups == -1 else {}
+        return {**super().keras_fields(*xs), **own}
+
     def tied(self, tie: Tie) -> Tie:
         if self.groups in (-1, tie.size):  # one to each channel
             return replace(tie, field=() if self.groups == -1 else ("groups",))

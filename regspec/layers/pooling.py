@@ -8,6 +8,8 @@ and the first window is dropped. Padded cells count neither in a maximum nor in 
 from __future__ import annotations
 
 import math
+from operator import attrgetter
+from types import MappingProxyType
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -38,6 +40,7 @@ class Pooling(Spatial):
     )
 
     function: ClassVar[str]  # Max or Avg
+    unsaid = MappingProxyType({"strides": attrgetter("pool_size")})
 
     @property
     def steps(self) -> tuple[int, ...]:

@@ -238,6 +238,8 @@ def sides_of(value: Any, rank: int) -> tuple[tuple[int, int], ...] | None:
 class Sided(Spatial):
     """A layer that takes cells off, or adds them, at each side."""
 
+    one_for_all = ("cropping", "padding")
+
     @field_validator("cropping", "padding", check_fields=False)
     @classmethod
     def _fits(cls, value: Any) -> Any:

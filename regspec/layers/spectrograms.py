@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from operator import attrgetter
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 from pydantic import Field, WithJsonSchema, model_validator
@@ -139,6 +141,10 @@ class MelSpectrogram(Layer):
     mag_exp: Positive = Field(2.0, description="The exponent of the magnitude: 2 for the power.")
     min_power: Positive = Field(1e-10, description="The least power, in decibels.")
     ref_power: Number = Field(1.0, description="The power of 0 decibels.")
+
+    unsaid = MappingProxyType(
+        {"sequence_length": attrgetter("fft_length"), "max_freq": lambda layer: layer.sampling_rate // 2}
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> MelSpectrogram:

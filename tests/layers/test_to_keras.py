@@ -25,6 +25,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:You passed `rms_scaling=True`:UserWarning"),  # on purpose
     pytest.mark.filterwarnings("ignore:Tensor.T is deprecated"),  # of Keras
     pytest.mark.filterwarnings("ignore:NotImplemented should not be used:DeprecationWarning"),  # of Keras
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # of Keras, when it saves
 ]
 
 # What a file of Keras does not tell: a moving variance is Keras's, whichever the spec says; a port of CLAHE is that of
@@ -93,11 +94,16 @@ def in_keras(spec: regspec.ModelSpec, model: Any, values: dict[str, torch.Tensor
     return [torch.as_tensor(arrays[name, each.name]) for each in weights if each.trainable and not each.frozen]
 
 
+def spec_in_keras(row: Row) -> regspec.ModelSpec:
+    """The spec of a row, with penalties where Keras has them."""
+    is_bare = is_operation(row.kind, row.fields) or isinstance(row.fields.get("activation"), dict)
+    return spec_of(row, row.fields if is_bare else with_penalties(row))
+
+
 @pytest.mark.parametrize("index", [pytest.param(index, id=ROWS[index].id) for index in chosen()])
 def test_rows(index: int, tmp_path: Path) -> None:
     row, path = ROWS[index], tmp_path / "row.keras"
-    is_bare = is_operation(row.kind, row.fields) or isinstance(row.fields.get("activation"), dict)
-    spec = spec_of(row, row.fields if is_bare else with_penalties(row))
+    spec = spec_in_keras(row)
     model = filled(spec, index)
     regspec.to_keras(model, path)
     inputs = [torch.as_tensor(x) for x in reference.inputs_of(row, index)]
@@ -116,8 +122,26 @@ def test_rows(index: int, tmp_path: Path) -> None:
     port = regspec.port(path)
     regspec.to_keras(port, tmp_path / "again.keras")
     assert regspec.port(tmp_path / "again.keras").text == port.text
+    loaded.save(tmp_path / "saved.keras")
+    assert regspec.port(tmp_path / "saved.keras").text == port.text
     torch.testing.assert_close(port.build().state_dict(), model.state_dict(), rtol=0, atol=0, equal_nan=True)
     if not is_apart(row) and not (
         row.kind in ONLY_LAST_AXES and row.fields.get("axis") in (1, 2)
     ):  # whose axes are moved for Keras
         assert said(port.spec) == said(spec)
+
+
+def others() -> list[Any]:
+    """The other rows: in the gate those of kinds with fields that follow from others, which Keras's files say."""
+    rest = sorted({*range(len(ROWS))} - {*chosen()})
+    marks = {index: () if KINDS[ROWS[index].kind].unsaid else (pytest.mark.everything,) for index in rest}
+    return [pytest.param(index, id=ROWS[index].id, marks=marks[index]) for index in rest if is_kept(ROWS[index])]
+
+
+@pytest.mark.parametrize("index", others())
+def test_what_keras_saves_is_the_same_text(index: int, tmp_path: Path) -> None:
+    """It says all fields, and values in other forms than a file that is made of a spec."""
+    spec = spec_in_keras(ROWS[index])
+    regspec.to_keras(filled(spec, index), tmp_path / "row.keras")
+    keras.models.load_model(tmp_path / "row.keras").save(tmp_path / "saved.keras")
+    assert regspec.port(tmp_path / "saved.keras").text == regspec.port(tmp_path / "row.keras").text

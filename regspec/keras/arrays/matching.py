@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from regspec.graph.network import BlockNode, Graph, LayerNode
-from regspec.keras.arrays.files import ArrayFile, damaged
+from regspec.keras.arrays.files import ArrayFile
 from regspec.keras.arrays.groups import NO_WEIGHTS, groups_of, own_group
 from regspec.keras.arrays.own import own_parameters
 from regspec.keras.arrays.quantized import dequantized, is_quantized
+from regspec.keras.arrays.sources import Stored, damaged
 from regspec.keras.configs.models import MODELS, Model, name_of
 from regspec.layers.arrays import to_array, to_parameters
 from regspec.layers.layer import Weight
@@ -20,7 +21,6 @@ from regspec.targets.torch.steps import Step
 from regspec.text.problems import Problem, Problems, RegspecError
 
 if TYPE_CHECKING:
-    import h5py
     import numpy as np
     from numpy.typing import NDArray
 
@@ -173,7 +173,7 @@ class _ByGroup:
         return found
 
     def _dequantized(
-        self, node: LayerNode, layer: Mapping[str, Any], datasets: list[h5py.Dataset]
+        self, node: LayerNode, layer: Mapping[str, Any], datasets: list[Stored]
     ) -> dict[str, NDArray[np.generic]]:
         """The weights of a quantized layer, by their names."""
         stored = [self.arrays.array(each, each.shape) for each in datasets]
@@ -189,8 +189,8 @@ class _ByGroup:
 
 
 def _matched(
-    weights: tuple[Weight, ...], datasets: Mapping[str, h5py.Dataset]
-) -> tuple[list[tuple[Weight, h5py.Dataset | None]], list[str]]:
+    weights: tuple[Weight, ...], datasets: Mapping[str, Stored]
+) -> tuple[list[tuple[Weight, Stored | None]], list[str]]:
     """Each weight with its dataset, if any, and the paths of others; those of a sublayer lie in its group, in order."""
     groups: dict[str, list[str]] = {}
     for path in sorted(datasets, key=_by_number):
@@ -244,7 +244,7 @@ class _ByLayer:
             node = nodes[name]
             if any(is_quantized(config) for _, config in _configs(layer)):
                 self._fault(f"'{name_of(layer)}' has quantized weights, which are read from .keras files alone")
-            elif isinstance(node, BlockNode) and self.arrays.lists_inner:
+            elif isinstance(node, BlockNode) and self.arrays.source.lists_inner:
                 found |= self.model(node.block, model.inner[name], (*within, name))
             elif isinstance(node, LayerNode) and (own := node.resolved.layer).is_opaque:
                 given = {f"vars/{index}": each for index, each in enumerate(self.arrays.of_layer(name_of(layer)))}
@@ -271,13 +271,14 @@ class _ByLayer:
         for (weight, path), dataset in zip(weights, datasets, strict=True):
             found[path] = self.arrays.array(dataset, weight.shape or dataset.shape)
             group, _, own = dataset.name.rpartition("/")
-            halves = [updates.get(f"{group}/lora_{own}_{half}") for half in "ab"]
-            if None not in halves:
+            names = [f"{group}/lora_{own}_{half}" for half in "ab"]
+            if all(name in updates for name in names):
+                halves = [updates[name] for name in names]
                 found[path] = found[path] + self._update(halves, layer, group.rpartition("/")[2], found[path].shape)
         return found
 
     def _update(
-        self, halves: list[h5py.Dataset], layer: Mapping[str, Any], name: str, shape: tuple[int, ...]
+        self, halves: list[Stored], layer: Mapping[str, Any], name: str, shape: tuple[int, ...]
     ) -> NDArray[Any]:
         """The product of the two halves of a low-rank update; ``name`` is that of a layer, or of one in a model."""
         with damaged(self.arrays.path):

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from regspec.keras.arrays.files import ArrayFile
+from regspec.keras.arrays.sources import Stored
 from regspec.language.registration import code_of_the_user
 from regspec.layers.layer import Layer
 from regspec.layers.registration import Registered
 from regspec.text.problems import Problem, Problems, RegspecError
 
 if TYPE_CHECKING:
-    import h5py
     import numpy as np
     from numpy.typing import NDArray
     from torch import nn
@@ -22,7 +22,7 @@ NO_STATE = ("num_batches_tracked",)  # what torch keeps, and Keras does not
 
 
 def own_parameters(
-    layer: Layer, name: str, datasets: Mapping[str, h5py.Dataset], arrays: ArrayFile, problems: Problems
+    layer: Layer, name: str, datasets: Mapping[str, Stored], arrays: ArrayFile, problems: Problems
 ) -> dict[str, NDArray[np.generic]]:
     """The parameters of a module of the user's, by their names in it, from a layer's arrays, by their paths.
 
@@ -82,7 +82,7 @@ def _states(module: nn.Module) -> list[str]:
     return [name for name in names if name in kept and name.rpartition(".")[2] not in NO_STATE]
 
 
-def _groups(datasets: Mapping[str, h5py.Dataset]) -> dict[str, list[str]]:
+def _groups(datasets: Mapping[str, Stored]) -> dict[str, list[str]]:
     """The paths of arrays by the parts that they belong to, in order."""
     groups: dict[str, list[str]] = {}
     for path in sorted(datasets, key=lambda path: (len(path.rpartition("/")[2]), path)):

@@ -1,10 +1,12 @@
-"""Which values of a config are those that a spec leaves out, because they are the defaults."""
+"""Fields of a config as a spec has them: without those that have their default values, and in the fewest words."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from types import SimpleNamespace
 from typing import Any
 
-from regspec.language.fields import Frozen
+from regspec.language.fields import Frozen, as_written, in_order
 from regspec.language.sorts import FAMILIES
 
 SORTS = {"projection_activity": "regularizer"}  # of fields whose names don't end with what they are
@@ -37,3 +39,36 @@ def is_like(value: Any, default: Any) -> bool:
 
 def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def as_a_person_writes(cls: type[Frozen], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a class in order, with one number for equal ones, and without those that follow from the others.
+
+    So a file that is made of a spec says the same as one that Keras has saved.
+    """
+    declared = {cls.model_fields[name].alias or name: name for name in in_order(cls)}
+    order = {name: place for place, name in enumerate(declared)}
+    of_several = getattr(cls, "one_for_all", ())
+    said = dict[str, Any]()
+    for name in sorted(fields, key=lambda name: order.get(name, -1)):
+        own, value = declared.get(name), fields[name]
+        if own is not None:
+            value = as_written(cls.model_fields[own], _one_of(value) if own in of_several else value)
+        if own is None or own not in of_several or not is_default(cls, own, value):
+            said[name] = value
+    means = getattr(cls, "unsaid", {})
+    if not means.keys() & said.keys():
+        return said
+    whole = SimpleNamespace(**{own: said.get(name, cls.model_fields[own].default) for name, own in declared.items()})
+    return {name: value for name, value in said.items() if name not in means or not is_like(value, means[name](whole))}
+
+
+def _one_of(value: Any) -> Any:
+    """The number that all of a list's are, lists in it included; a list of several as it is."""
+    numbers = [*_flat(value)]
+    return numbers[0] if numbers and all(each == numbers[0] for each in numbers) else value
+
+
+def _flat(value: Any) -> Iterator[Any]:
+    for each in value if isinstance(value, list) else [value]:
+        yield from _flat(each) if isinstance(each, list) else [each]

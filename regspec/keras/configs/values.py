@@ -182,6 +182,7 @@ def _written(member: type[Named], config: Mapping[str, Any], what: str) -> Any:
             raise UnportedError(f"{what} {field} = {str(each)[:80]}")
         elif is_like(each, member.model_fields[field].default):
             del fields[field]
+    fields = {field: fields[field] for field in member.model_fields if field in fields}
     return {member.name: fields} if fields else member.name
 
 

@@ -52,6 +52,7 @@ def _bounded(text: str | bytes) -> Any:
         raise ValueError("that is larger than any model's")
     try:
         value = json.loads(text)
+        json.dumps(value, ensure_ascii=False).encode()  # an error where letters are halves
     except (ValueError, RecursionError) as error:
         raise ValueError(f"that is no JSON: {error}") from None
     if not _is_bounded(value):

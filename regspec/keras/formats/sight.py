@@ -12,8 +12,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from regspec.keras.arrays.files import DAMAGE
 from regspec.keras.arrays.headers import SIGNATURE, opened
+from regspec.keras.arrays.sources import DAMAGE
 from regspec.keras.formats.configs import json_in
 from regspec.keras.formats.folders import file_in
 from regspec.keras.formats.saved_model.protobuf import varint
@@ -71,8 +71,9 @@ class Sight:
 
     @property
     def is_hdf5(self) -> bool:
-        """Whether it is an HDF5 file, which may have a block of something else before it."""
-        return any(self.start[at : at + len(SIGNATURE)] == SIGNATURE for at in (0, 512, 1024, 2048))
+        """Whether it is an HDF5 file, which may have a block of something else before it, but no archive around it."""
+        starts = [at for at in (0, 512, 1024, 2048) if self.start[at : at + len(SIGNATURE)] == SIGNATURE]
+        return 0 in starts or (bool(starts) and not self.members)
 
     @cached_property
     def keys(self) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""Layers models of TensorFlow.js: `model.json` and its files, as the HDF5 file that the same model would have been.
+"""Layers models of TensorFlow.js: `model.json` and its files, as the file of Keras that the same model would have been.
 
 The arrays are named by what Keras called the variables, `dense/kernel`: by its layer, the name of a model inside left
 out. So each layer gets its arrays by name, in the order in which they stand.
@@ -12,15 +12,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
 from numpy.typing import NDArray
 
 from regspec.keras.arrays.files import ArrayFile
+from regspec.keras.arrays.held import InGroups, InLayers, Numbers
 from regspec.keras.configs.models import MODELS, name_of
 from regspec.keras.formats.archive import Archive
 from regspec.keras.formats.configs import json_in, mapping_in, string_in
 from regspec.keras.formats.envelopes import check_schema
-from regspec.keras.formats.hdf5 import in_memory
 from regspec.keras.formats.manifests import weights_in
 from regspec.keras.formats.schemas import tfjs_schema
 from regspec.text.problems import Problem, RegspecError
@@ -34,7 +33,6 @@ OF_RECURRENT = frozenset(  # the fields of such a layer itself, and not of its c
     )
 )
 MAX_PARTS = 16  # of the name of an array
-MAX_LISTED = 1000  # names in an attribute of HDF5, of which none is large
 Arrays = Mapping[str, "NDArray[Any]"]
 
 
@@ -75,27 +73,12 @@ def _of_python(value: Any) -> Any:
 def _file_of(arrays: Arrays, config: Mapping[str, Any], path: Path) -> ArrayFile:
     """The arrays as a file of Keras: by the places of layers where these are their names, and else by layers' names."""
     if any(map(PLACES.fullmatch, arrays)):
-        return in_memory(lambda file: _write_by_place(file, arrays), path)
-    by_layer = _by_layer(arrays, config, path)
-    return in_memory(lambda file: _write_by_layer(file, by_layer), path, lists_inner=True)
-
-
-def _write_by_place(file: h5py.File, arrays: Arrays) -> None:
-    for name, array in arrays.items():
-        file[name] = array
-
-
-def _write_by_layer(file: h5py.File, by_layer: Mapping[str, Arrays]) -> None:
-    """Writes arrays as HDF5 files of Keras 2 have them, but each in the group of its own layer."""
-    names = [*by_layer]
-    for number, start in enumerate(range(0, len(names), MAX_LISTED)):
-        file.attrs[f"layer_names{number}"] = names[start : start + MAX_LISTED]
-    for layer, own in by_layer.items():
-        group = file.create_group(layer)
-        own_names = [f"{number}/{name.rpartition('/')[2]}" for number, name in enumerate(own)]
-        group.attrs["weight_names"] = own_names
-        for name, array in zip(own_names, own.values(), strict=True):
-            group[name] = array
+        return ArrayFile(InGroups({name: Numbers.of(array) for name, array in arrays.items()}), path)
+    by_layer = {
+        layer: {f"{number}/{name.rpartition('/')[2]}": Numbers.of(own[name]) for number, name in enumerate(own)}
+        for layer, own in _by_layer(arrays, config, path).items()
+    }
+    return ArrayFile(InLayers(by_layer), path)
 
 
 def _by_layer(arrays: Arrays, config: Mapping[str, Any], path: Path) -> dict[str, dict[str, NDArray[Any]]]:

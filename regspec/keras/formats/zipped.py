@@ -7,7 +7,8 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from regspec.keras.arrays.files import MAX_INFLATION, damaged
+from regspec.keras.arrays.files import MAX_INFLATION
+from regspec.keras.arrays.sources import damaged
 from regspec.keras.formats.archive import Archive
 from regspec.keras.formats.configs import MAX_CONFIG, mapping_in, parsed, string_in
 from regspec.keras.formats.hdf5 import arrays_in

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from regspec.keras.arrays.files import ArrayFile, damaged
+from regspec.keras.arrays.files import ArrayFile
 from regspec.keras.arrays.groups import layers_in_groups
+from regspec.keras.arrays.sources import Stored, damaged
 from regspec.keras.configs.dialect import Dialect
 from regspec.keras.configs.models import is_model, name_of
 
@@ -30,7 +30,7 @@ Making = Callable[..., Any]  # makes an array, of the shape that is wanted and o
 class Joined:
     """An array that is made of others in a file."""
 
-    parts: tuple[h5py.Dataset, ...]
+    parts: tuple[Stored, ...]
     make: Making
 
     @property
@@ -48,7 +48,7 @@ class Renewed(ArrayFile):
     """The arrays of a file, as Keras 3 would have them."""
 
     def __init__(self, arrays: ArrayFile, config: Item, dialect: Dialect) -> None:
-        super().__init__(arrays.file, arrays.path, headers=arrays.headers, lists_inner=arrays.lists_inner)
+        super().__init__(arrays.source, arrays.path)
         self.version = dialect.version
         self.items = dict(_items(config))  # layers by name
         self.generation = dialect.generation
@@ -84,7 +84,7 @@ class Renewed(ArrayFile):
     def _renamed(self, names: list[str]) -> dict[str, str]:
         """The file's names of layers that the config names otherwise, as it does those without a name of their own."""
         with damaged(self.path):
-            known = self.names(self.root, "layer_names")
+            known = self.source.layers()
         missing = [name for name in names if name not in known]
         others = [name for name in known if name not in names and name not in self.items]
         return dict(zip(missing, others, strict=True)) if len(missing) == len(others) else {}
@@ -103,7 +103,7 @@ class Renewed(ArrayFile):
         self.gained += array.size - sum(each.size for each in arrays)
         return array
 
-    def _renewed(self, dataset: h5py.Dataset) -> Any:
+    def _renewed(self, dataset: Stored) -> Any:
         """A dataset as it is, or the array that is to be made of it."""
         path = str(dataset.name).removesuffix(":0").split("/")
         item = next((self.items[name] for part in reversed(path) for name in self._names(part)), None)
@@ -120,7 +120,7 @@ class Renewed(ArrayFile):
         elif self.generation == 1:  # layer_W
             yield from sorted((name for name in self.items if part.startswith(f"{name}_")), key=len)[-1:]
 
-    def _turn(self, item: Item, weight: str, dataset: h5py.Dataset) -> Making | None:
+    def _turn(self, item: Item, weight: str, dataset: Stored) -> Making | None:
         """The function that makes Keras 3's array of a weight from the file's; None where they are the same."""
         written = item.get("written_as" if self.generation == 2 else "class_name")
         config = item["config"]
@@ -142,8 +142,8 @@ class Renewed(ArrayFile):
 
 def backend_in(arrays: ArrayFile) -> str | None:
     """The backend with which a file was written, if it says so."""
-    said = [arrays.text("backend", group) for group in (arrays.root, arrays.file)]
-    found = [each for each in said if each]
+    with damaged(arrays.path):
+        found = arrays.source.backends()
     return "theano" if "theano" in found else next(iter(found), None)
 
 
@@ -171,7 +171,7 @@ GATES = {"i": (0, 2, 1, 3), "z": (0, 1, 2)}
 CARRY = re.compile(r"_[Wb]_carry(_\d+)?(:0)?$")
 
 
-def _gate(dataset: h5py.Dataset) -> str:
+def _gate(dataset: Stored) -> str:
     """The gate of a dataset that is a gate's kernel: i for ``lstm_1_W_i:0``; an empty text for other datasets."""
     match = re.search(r"_W_([iz])(_\d+)?(:0)?$", str(dataset.name))
     return match[1] if match else ""

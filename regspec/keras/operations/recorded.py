@@ -49,6 +49,7 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
     "BatchNorm": ("x", "mean", "variance", "offset", "scale"),
     "DotProductAttention": ("query", "key", "value", "bias", "mask", "scale"),
     "Solve": ("a", "b"),
+    "Trapezoid": ("y",),
     "SolveTriangular": ("a", "b"),
     **dict.fromkeys(("Concatenate", "Hstack", "Vstack", "Dstack"), ("xs",)),
     "StopGradient": ("variable",),

@@ -240,7 +240,7 @@ def _ported(stored: Archive, dialect: Dialect, wanted: Wanted, told: Told) -> Po
     text, spec, graph = resolved(model, "channels_last")
     if misaligned := [*ranks.problems(model, graph)]:
         raise RegspecError(misaligned)
-    if (shorter := ranks.without_last_axes(model, graph)) is not model:
+    if (shorter := ranks.without_needless_axes(model, graph)) is not model:
         model = shorter
         text, spec, graph = resolved(model, "channels_last")
     arrays, account = _arrays(model, graph, config, stored, dialect)

@@ -12,7 +12,7 @@ from regspec.code.shapes import Precision
 from regspec.keras.arrays.quantized import is_quantized, quantized_fields
 from regspec.keras.configs import quirks
 from regspec.keras.configs.bytecode import CODE, described
-from regspec.keras.configs.defaults import is_default, sort_of
+from regspec.keras.configs.defaults import as_a_person_writes, is_default, sort_of
 from regspec.keras.configs.dialect import Dialect
 from regspec.keras.configs.kinds import CLASSES, kind_of
 from regspec.keras.configs.libraries import library_of
@@ -20,9 +20,9 @@ from regspec.keras.configs.notes import Notes
 from regspec.keras.configs.precision import note_of, policy_of
 from regspec.keras.configs.values import UnfitError, UnportedError, is_foreign, spec_form
 from regspec.keras.older import theano
-from regspec.language.fields import OF_SLOTS, Frozen, as_written, in_order
+from regspec.language.fields import OF_SLOTS, Frozen
 from regspec.layers.cells import CELLS
-from regspec.layers.families import PER_AXIS, Spatial
+from regspec.layers.families import Spatial
 from regspec.layers.kinds import BUILT_IN, KINDS
 from regspec.layers.layer import Layer
 
@@ -48,6 +48,11 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "weights": (None,),
     "cell": (None,),
     "groups": (1,),
+}
+# What a layer of such a value computes, which no kind does.
+COMPUTES: dict[tuple[str, str, Any], str] = {
+    ("BatchNormalization", "mode", 1): "normalizes each example by itself, over its last axis",
+    ("BatchNormalization", "mode", 2): "takes the statistics of the batch in evaluation too",
 }
 ADAPTING = {("Discretization", "epsilon"), ("Discretization", "num_bins")}  # which only adapt() reads, before saving
 RENAMED = {
@@ -114,17 +119,7 @@ def layer_of(item: Mapping[str, Any], dialect: Dialect, notes: Notes) -> dict[st
         fields = SHORTER[class_name](fields, config)
     if class_name in NOTES:
         notes.add(NOTES[class_name])
-    return {cls.__name__: _as_written(cls, fields)}
-
-
-def _as_written(cls: type[Frozen], fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields as a person writes them, and as a file has them that is made of a spec: in order, equal sizes as one."""
-    declared = {cls.model_fields[name].alias or name: cls.model_fields[name] for name in in_order(cls)}
-    order = {name: place for place, name in enumerate(declared)}
-    names = sorted(fields, key=lambda name: order.get(name, -1))
-    said = {name: as_written(declared[name], fields[name]) if name in declared else fields[name] for name in names}
-    sizes = {name: value[0] for name, value in said.items() if name in PER_AXIS and _is_repeated(value)}
-    return {**said, **sizes}
+    return {cls.__name__: as_a_person_writes(cls, fields)}
 
 
 def _is_last(axis: Any, built: Any) -> bool:
@@ -132,10 +127,6 @@ def _is_last(axis: Any, built: Any) -> bool:
     shape = built.get("input_shape") if isinstance(built, dict) else None
     shape = shape[0] if isinstance(shape, list) and shape and isinstance(shape[0], list) else shape  # of several inputs
     return axis in [-1, *([len(shape) - 1] if isinstance(shape, list) else [])]
-
-
-def _is_repeated(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(each == value[0] for each in value)
 
 
 def weights_last(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -164,7 +155,7 @@ def _fields_of(
         if field not in cls.model_fields:
             if key in MEANINGLESS or (cls.__name__, key) in ADAPTING or value in NEUTRAL.get(key, ()) or value is None:
                 continue
-            raise UnportedError(f"{class_name} with {key} = {str(value)[:80]}")
+            raise _unknown(class_name, key, value)
         if field in ("trainable", "seed"):  # the one is said by `layer_of`; torch draws from its own generator
             continue
         if (class_name, key) in SAME_BOUNDS and not isinstance(value, list):
@@ -195,6 +186,17 @@ def _fields_of(
     return fields
 
 
+def _unknown(class_name: str, key: str, value: Any) -> UnportedError:
+    """The error that no kind has a field of a config, or no such value of it."""
+    what = f"{class_name} with {key} = {str(value)[:80]}"
+    known = COMPUTES.get((class_name, key, value)) if isinstance(value, (int, str)) else None
+    if known is None:
+        return UnportedError(what)
+    way = f"--replace '{class_name}=package.module:Class'"
+    hint = f"put a torch module of yours in its place, which gets its arrays: {way}"
+    return UnportedError(f"{what}, which {known}", hint)
+
+
 def _whose(item: Mapping[str, Any]) -> str:
     """A class's name, and the name under which it was registered where it is none of Keras's."""
     name = str(item["class_name"])
@@ -217,7 +219,7 @@ def _cell(item: Mapping[str, Any], dialect: Dialect, notes: Notes) -> dict[str, 
         fields = _fields_of(cls, class_name, config, dialect, notes)
     if config.get("trainable") is False:
         fields["trainable"] = False
-    return {class_name: _as_written(cls, fields)}
+    return {class_name: as_a_person_writes(cls, fields)}
 
 
 def _replaced(
@@ -323,7 +325,7 @@ def _value(field: str, value: Any, config: Mapping[str, Any], dialect: Dialect, 
         return _thing(field, value, config, dialect, notes)
     if isinstance(value, dict) and field not in MAPPINGS:
         raise UnportedError(f"the value {str(value)[:80]} of {field}")
-    return None if value == [] and field == "axis" else value
+    return None if (value == [] and field == "axis") or (value == {} and field in MAPPINGS) else value
 
 
 def _inner(item: Any, dialect: Dialect, notes: Notes) -> dict[str, dict[str, Any]]:

@@ -16,7 +16,6 @@ from regspec.text.problems import Problem
 
 # Whether a layer aligns tensors at their batch, where the operation of its name does at their last axes: by families.
 ALIGNS_AT_BATCH: Mapping[type[Layer], bool] = {Layer: False, Merge: True}
-LAST = (-1, (-1,))  # defaults that mean the last axis
 
 
 def problems(model: Model, graph: Graph) -> Iterator[Problem]:
@@ -30,10 +29,10 @@ def problems(model: Model, graph: Graph) -> Iterator[Problem]:
             yield Problem(f"'{node.name}' can't be ported: {mixing(node.kind, RANKS)}")
 
 
-def without_last_axes(model: Model, graph: Graph) -> Model:
-    """A model whose layers do not say that they work on the last axis, as a spec leaves it out; the same if none did.
+def without_needless_axes(model: Model, graph: Graph) -> Model:
+    """A model whose layers do not say on which axes they work where a spec leaves that out; the same if none did.
 
-    Keras 2 writes that axis by its number.
+    Keras 2 writes the last axis by its number, and attention all of those over which it goes.
     """
     nodes = {node.name: node for node in graph.nodes}
     # an operation may count its axes in its output, and what is called again may have tensors of another rank there
@@ -42,20 +41,17 @@ def without_last_axes(model: Model, graph: Graph) -> Model:
     for name, own in inner.items():
         node = nodes[name]
         if isinstance(node, BlockNode) and name not in kept:
-            inner[name] = without_last_axes(own, node.block)
+            inner[name] = without_needless_axes(own, node.block)
     entries = [
-        {kind: said if said["name"] in kept else _without_last_axis(kind, said, nodes[said["name"]])}
+        {kind: said if said["name"] in kept else _without_axis(kind, said, nodes[said["name"]])}
         for kind, said in model.items()
     ]
     is_same = entries == [*model.entries] and all(own is model.inner[name] for name, own in inner.items())
     return model if is_same else replace(model, entries=entries, inner=inner)
 
 
-def _without_last_axis(kind: str, said: Fields, node: Node) -> Fields:
+def _without_axis(kind: str, said: Fields, node: Node) -> Fields:
     if not isinstance(node, LayerNode) or node.kind != kind:  # a further call
         return said
-    layer, last = node.resolved.layer, node.inputs[0].rank - 1
-    fields = type(layer).model_fields
-    by_default = [name for name in layer.axis_fields if name == layer.channel_axis or fields[name].default in LAST]
-    needless = {name for name in by_default if said.get(name) in (last, [last])}
+    needless = node.resolved.layer.needless(*node.inputs)
     return {name: value for name, value in said.items() if name not in needless}

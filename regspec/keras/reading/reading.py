@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regspec.keras.arrays.quantized import ADVICE, is_quantized
+from regspec.keras.configs.defaults import as_a_person_writes
 from regspec.keras.configs.kinds import kind_of
 from regspec.keras.configs.models import GRAPHS, MODELS, Entry, Model, name_of
 from regspec.keras.configs.references import names_in
@@ -23,6 +24,7 @@ from regspec.keras.reading.modes import note_on_training
 from regspec.keras.reading.nodes import RecordedCall, has_loose_keys, is_said, nested_tensors, ordered, tensors_in
 from regspec.keras.reading.reader import Reader, batch_shape, declared_input, identifier
 from regspec.language.fields import layer_name
+from regspec.layers.kinds import KINDS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -298,6 +300,7 @@ class _Body:
         fields = {key: self._stored(own_name, key, value) for key, value in operand.fields.items()}
         for key, numbers in operand.weights.items():
             self._stored(own_name, key, Stored(numbers))
+        fields = as_a_person_writes(KINDS[operand.kind], fields)
         self.entries.append({operand.kind: {"name": own_name, "inputs": inputs, **fields}})
         return own_name
 

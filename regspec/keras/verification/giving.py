@@ -24,7 +24,7 @@ def has_todays_groups(arrays: ArrayFile, renewed: Mapping[str, Any]) -> bool:
     """Whether the Keras of today finds the arrays of a model's layers where a file has them."""
     if arrays.is_legacy:
         return True
-    return not arrays.is_of_windows and all(old == new for old, new in _groups(arrays, renewed["config"]))
+    return not arrays.source.is_of_windows and all(old == new for old, new in _groups(arrays, renewed["config"]))
 
 
 def give_arrays(model: Any, arrays: ArrayFile, renewed: Mapping[str, Any]) -> None:

@@ -20,6 +20,7 @@ from regspec.code.expressions import Itself
 from regspec.graph.network import Graph
 from regspec.keras.arrays import matching
 from regspec.keras.arrays.files import ArrayFile
+from regspec.keras.arrays.hdf5 import Hdf5
 from regspec.keras.configs.dialect import Dialect
 from regspec.keras.configs.precision import MIXED
 from regspec.keras.older import legacy
@@ -207,7 +208,9 @@ class Original:
                 path = Path(folder) / ("model.h5" if self.is_legacy else "model.weights.h5")
                 self.model.save_weights(str(path))
                 with h5py.File(path, "r") as file:
-                    found = matching.parameters_of(program_of(self.graph), self._arrays(ArrayFile(file, path)))
+                    found = matching.parameters_of(
+                        program_of(self.graph), self._arrays(ArrayFile(Hdf5(file, path), path))
+                    )
         finally:
             if instead is not None:
                 self.restore(kept)

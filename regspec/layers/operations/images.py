@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
+from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import Field
@@ -115,6 +117,8 @@ class ExtractPatches(Rearranged):
     )
 
     takes = ("batch", "height", "width", "channels")
+    one_for_all = ("size", "strides")
+    unsaid = MappingProxyType({"strides": attrgetter("size")})
 
     def _spans(self) -> tuple[tuple[int, int], tuple[int, int]]:
         """The size of a patch, and how far apart patches begin, along height and width."""

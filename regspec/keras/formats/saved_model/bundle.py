@@ -9,7 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from regspec.keras.arrays.files import BFLOAT16
+from regspec.keras.arrays.held import Numbers
+from regspec.keras.arrays.sources import BFLOAT16
 from regspec.keras.formats.folders import file_in
 from regspec.keras.formats.saved_model.checksums import masked
 from regspec.keras.formats.saved_model.protobuf import Message, varint
@@ -43,7 +44,8 @@ class Bundle:
             raise ValueError(f"it says that it lies in {self._count:,} files")
         self._order: Literal[">", "<"] = ">" if header.whole(2) else "<"
         self._shards: dict[int, NDArray[np.uint8]] = {}
-        self._read = 0  # bytes
+        self._known: dict[str, Numbers] = {}
+        self._said = 0  # bytes of all of these
 
     def text(self, key: str) -> memoryview:
         """The bytes of an array of one text."""
@@ -58,43 +60,53 @@ class Bundle:
         _check(key, entry, size.to_bytes(8 if size >= 2**32 else 4, "little") + raw[at:])
         return content
 
-    def array(self, key: str) -> NDArray[Any]:
-        """An array of numbers; those of bfloat16 as two bytes."""
-        entry = self._entry(key.encode())
-        if entry.has(7):
-            return self._joined(key, entry)
-        return self._array(key, entry)
+    def numbers(self, key: str) -> Numbers:
+        """An array of numbers, once it is known to lie in its file; those of bfloat16 as two bytes."""
+        if key not in self._known:
+            entry = self._entry(key.encode())
+            self._known[key] = self._joined(key, entry) if entry.has(7) else self._whole(key, entry)
+        return self._known[key]
 
-    def _array(self, key: str, entry: Message) -> NDArray[Any]:
+    def _whole(self, key: str, entry: Message) -> Numbers:
+        """An array that lies in one piece."""
         shape, dtype = _shape(entry.message(2)), self._type(key, entry)
         if math.prod(shape) * dtype.itemsize != entry.whole(5):
             raise ValueError(f"'{key}' has another size than its shape")
         raw = self._raw(entry)
-        _check(key, entry, raw)
-        array = np.frombuffer(raw, dtype).reshape(shape).astype(dtype.newbyteorder("<"), copy=False)
-        return array.view(BFLOAT16) if entry.whole(1) == HALF else array
+        is_half = entry.whole(1) == HALF
 
-    def _joined(self, key: str, entry: Message) -> NDArray[Any]:
+        def read() -> NDArray[Any]:
+            _check(key, entry, raw)
+            array = np.frombuffer(raw, dtype).reshape(shape).astype(dtype.newbyteorder("<"))
+            return array.view(BFLOAT16) if is_half else array
+
+        return Numbers(shape, BFLOAT16 if is_half else dtype.newbyteorder("<"), read)
+
+    def _joined(self, key: str, entry: Message) -> Numbers:
         """An array that is cut into parts, which lie under keys of their own, in the order of their places."""
         shape = _shape(entry.message(2))
         places = sorted(_place(each, shape) for each in entry.messages(7))
         name = key.encode().replace(b"\xff", b"\xff\x00").replace(b"\x00", b"\x00\xff")
         start = b"\x00" + name + b"\x00\x01"
-        parts = [Message(memoryview(self.rows[own])) for own in sorted(self.rows) if own.startswith(start)]
+        entries = [Message(memoryview(self.rows[own])) for own in sorted(self.rows) if own.startswith(start)]
         sizes = [tuple(end - start for start, end in place) for place in places]
-        if [_shape(each.message(2)) for each in parts] != sizes or sum(map(math.prod, sizes)) != math.prod(shape):
+        if [_shape(each.message(2)) for each in entries] != sizes or sum(map(math.prod, sizes)) != math.prod(shape):
             raise ValueError(f"'{key}' is cut into parts that do not make it")
-        arrays = [self._array(key, each) for each in parts]
-        if len({each.dtype for each in arrays}) != 1:
+        parts = [self._whole(key, each) for each in entries]
+        if len({each.dtype for each in parts}) != 1:
             raise ValueError(f"'{key}' is cut into parts of several types")
-        found = np.zeros(shape, arrays[0].dtype)
-        filled = np.zeros(shape, bool)
-        for place, array in zip(places, arrays, strict=True):
-            where = tuple(slice(*each) for each in place)
-            found[where], filled[where] = array, True
-        if not filled.all():
-            raise ValueError(f"'{key}' is cut into parts that overlap")
-        return found
+
+        def read() -> NDArray[Any]:
+            found = np.zeros(shape, parts[0].dtype)
+            filled = np.zeros(shape, bool)
+            for place, part in zip(places, parts, strict=True):
+                where = tuple(slice(*each) for each in place)
+                found[where], filled[where] = part.read(), True
+            if not filled.all():
+                raise ValueError(f"'{key}' is cut into parts that overlap")
+            return found
+
+        return Numbers(shape, parts[0].dtype, read)
 
     def _entry(self, key: bytes) -> Message:
         if key not in self.rows:
@@ -113,8 +125,8 @@ class Bundle:
         offset, size = entry.whole(4), entry.whole(5)
         if offset < 0 or size < 0 or offset + size > len(shard):
             raise ValueError("an array lies outside of its file")
-        self._read += size
-        if self._read > sum(map(len, self._shards.values())):
+        self._said += size
+        if self._said > sum(map(len, self._shards.values())):
             raise ValueError("its arrays overlap")
         return shard[offset : offset + size].data
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
-from regspec.keras.arrays.files import ArrayFile, damaged
+from regspec.keras.arrays.files import ArrayFile
+from regspec.keras.arrays.held import InGroups, Numbers
+from regspec.keras.arrays.sources import damaged
 from regspec.keras.configs.models import is_model
 from regspec.keras.formats.archive import Archive
 from regspec.keras.formats.configs import mapping_in, parsed, string_in
 from regspec.keras.formats.folders import file_in
-from regspec.keras.formats.hdf5 import in_memory
 from regspec.keras.formats.saved_model.bundle import Bundle
 from regspec.keras.formats.saved_model.objects import Item, completed, is_of_keras, keys_in, saved_in, stored_in
 from regspec.keras.formats.saved_model.protobuf import Message
@@ -24,6 +24,7 @@ from regspec.text.problems import Problem, RegspecError
 GRAPH, WORDS, TEXT = "saved_model.pb", "keras_metadata.pb", "saved_model.pbtxt"
 INDEX = "variables/variables.index"
 OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"  # the key of the graph of the bundle's objects
+MAX_PATH = 4096  # characters of the path to an array
 MAX_FILE = 2**31  # bytes of a message, as of any protocol buffer
 LISTS = ("__tuple__", "TensorShape")  # how Keras writes them in JSON
 SAVE = "save the model itself where it was made: model.save('model.keras') or model.save('model.h5')"
@@ -137,18 +138,9 @@ def _arrays(folder: Path, item: Item) -> ArrayFile:
     bundle = Bundle(index, folder)
     if OBJECTS.encode() not in bundle.rows:
         raise ValueError("its arrays are those of no objects")
-    keys = keys_in(stored_in(bundle.text(OBJECTS)), item)
-    return in_memory(lambda file: _write(file, bundle, keys), folder)
-
-
-def _write(file: h5py.File, bundle: Bundle, keys: Iterable[tuple[str, str]]) -> None:
-    """Writes arrays of a bundle to their paths; one with several paths is there once, and linked."""
-    paths: dict[str, str] = {}
-    for name in ("layers", "vars"):  # which each such file has
-        file.create_group(name)
-    for own, key in keys:
-        if key in paths:
-            file[own] = file[paths[key]]
-        else:
-            file.create_dataset(own, data=bundle.array(key))
-            paths[key] = own
+    found: dict[str, Numbers] = {}
+    for own, key in keys_in(stored_in(bundle.text(OBJECTS)), item):
+        if own in found or len(own) > MAX_PATH:
+            raise ValueError(f"it has several arrays at '{own[:80]}', or one too deep")
+        found[own] = bundle.numbers(key)
+    return ArrayFile(InGroups(found), folder)
