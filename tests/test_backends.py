@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import regspec
 from regspec.runtime import L1L2, Regularized, backend
-from regspec.runtime.kernels import one_pass, thresholds
+from regspec.runtime.kernels import fused, one_pass, thresholds
 from tests.net import KERNEL, Net, Run, agree, by_rules, check, ruled, weight_gradients
 from tests.test_settings import CONTEXTS, RUNS, TOLERANCES
 
@@ -28,12 +28,22 @@ BACKENDS = [
     pytest.param("numba", marks=pytest.mark.skipif(find_spec("numba") is None, reason="there is no numba")),
 ]
 on_either = pytest.mark.parametrize("chosen", BACKENDS)
+in_each_way = pytest.mark.parametrize("chosen", [*BACKENDS, "torch, as one node"])
 
 
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
+    few = fused.FEW
     yield
     backend("auto")
+    fused.FEW = few
+
+
+def choose(way: str) -> None:
+    """A backend; of torch either by its own nodes of the graph, or by one of ours, however many numbers there are."""
+    chosen, _, how = way.partition(", ")
+    backend(chosen)
+    fused.FEW = -1 if how else 2**20
 
 
 # -- tensors -----------------------------------------------------------------------------------------------------------
@@ -71,13 +81,14 @@ class Tensors(Regularized):
         self.add_weight_terms(L1L2(l1, l2), {name: name for name, _ in self.named_parameters()})
 
 
-@on_either
+@in_each_way
 @pytest.mark.parametrize(("l1", "l2"), STRENGTHS)
 @pytest.mark.parametrize("before", GRADIENTS)
 @pytest.mark.parametrize("route", ["loss", "gradient"])
+@pytest.mark.filterwarnings("ignore:grad and param do not obey")  # torch's own, of any gradient that lies otherwise
 def test_tensors(chosen: str, l1: float, l2: float, before: str, route: str) -> None:
     """Their value, and their gradient, three times, beside what was in ``.grad``."""
-    backend(chosen)
+    choose(chosen)
     model = Tensors(l1, l2)
     wanted = []
     for x in model.parameters():
@@ -173,11 +184,11 @@ def test_many_numbers(chosen: str) -> None:
     assert abs(model.regularization_loss().item() / wanted - 1) < 1.2e-7
 
 
-@on_either
+@in_each_way
 @pytest.mark.parametrize("strange", [torch.inf, -torch.inf, torch.nan, -0.0, 1e-42])
 def test_numbers_that_are_none(chosen: str, strange: float) -> None:
     """What is off has no part in it: an infinite number times zero is none."""
-    backend(chosen)
+    choose(chosen)
     for l1, l2 in STRENGTHS:
         model = Regularized()
         model.weight = nn.Parameter(torch.tensor([1.5, strange, -2.0]))
@@ -266,9 +277,9 @@ def test_types(chosen: str, dtype: torch.dtype) -> None:
     check(by_rules().to(dtype), tolerance=TOLERANCES[dtype])
 
 
-@on_either
+@in_each_way
 def test_gradients_that_are_differentiated_again(chosen: str) -> None:
-    backend(chosen)
+    choose(chosen)
     model = ruled(Net(), KERNEL)
     weight = model.hidden.weight
     (gradient,) = torch.autograd.grad(model.regularization_loss(), weight, create_graph=True)

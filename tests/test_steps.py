@@ -1,7 +1,7 @@
 """Steps of training: what a backward pass gives, transforms of functions, optimizers, and the order of a step.
 
 Gradients are compared with those of what is written out in `tests.net`. A test that is marked as expected to fail shows
-a fault of the library, which its reason names.
+a fault of the library, which its reason names. The penalties are one node of the graph, as those of larger models are.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import regspec
 from regspec.runtime import Regularized
+from regspec.runtime.kernels import fused
 from tests.net import (
     BIAS,
     HIDDEN,
@@ -46,6 +47,12 @@ from tests.net import (
     weight_gradients,
     written_out,
 )
+
+
+@pytest.fixture(autouse=True)
+def _by_one_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused, "FEW", -1)
+
 
 # -- the backward pass -------------------------------------------------------------------------------------------------
 
@@ -146,6 +153,13 @@ HOOKS: dict[str, Hook] = {
 
 
 UNSEEN = fault("nothing tells that a node has hooks, and they run before the penalty's gradient is added")
+
+
+@pytest.mark.parametrize("hook", HOOKS.values(), ids=HOOKS)
+def test_hooks_see_the_whole_gradient_of_a_small_model(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which torch derives."""
+    monkeypatch.setattr(fused, "FEW", 2**16)
+    test_hooks_see_the_whole_gradient(hook, is_set_late=False)
 
 
 @pytest.mark.parametrize(

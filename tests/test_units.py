@@ -268,11 +268,16 @@ def test_what_vanishes_together_is_one_group(name: str) -> None:
     own = torch.autograd.grad(model.regularization_loss(), parameters, allow_unused=True)
     for one, other in zip(own, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True):
         torch.testing.assert_close(one, other)
+    torch.testing.assert_close(standing_alone(case, model).regularization_loss(), loss)
+
+
+def standing_alone(case: Case, model: Any) -> Any:
+    """A model by the standalone source, with another's parameters."""
     space: dict[str, Any] = {}
     exec(compile(regspec.source(spec_of(case), standalone=True), "alone.py", "exec"), space)
     alone = space["Net"]()
     alone.load_state_dict(model.state_dict())
-    torch.testing.assert_close(alone.regularization_loss(), loss)
+    return alone
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -314,9 +319,10 @@ def test_frozen_parameters_are_no_part_of_a_group() -> None:
 
 def test_parameters_that_are_tied_count_once() -> None:
     model = filled(regspec.build(spec_of(SUM), seed=0))
-    model.c.weight, model.norm.bias = model.a.weight, model.a.bias
-    terms = model.regularization_terms()
-    torch.testing.assert_close(terms["a.units"], lasso(model.a.weight, model.a.bias, model.c.bias, model.norm.weight))
+    for each in (model, standing_alone(SUM, model)):
+        each.c.weight, each.norm.bias = each.a.weight, each.a.bias
+        wanted = lasso(each.a.weight, each.a.bias, each.c.bias, each.norm.weight)
+        torch.testing.assert_close(each.regularization_terms()["a.units"], wanted)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with pytest.raises(RegspecError, match=r"'a\.units' shares a parameter with other units"):
         regspec.bind(model, optimizer, group_lasso="proximal")
@@ -406,6 +412,28 @@ def test_the_gradient_route_is_the_loss(name: str) -> None:
         torch.testing.assert_close(x, y, msg=name)
 
 
+@pytest.mark.parametrize("counts", ["omitted", "counted"])
+def test_what_is_frozen_counts_alike_on_all_routes(counts: str) -> None:
+    """A proximal step ends where ``(w - x) / t + strength * sqrt(size) * w / norm = 0`` for what is trained."""
+    after = {}
+    for route in ("loss", "gradient", "proximal"):
+        model = filled(regspec.build(spec_of(SUM, frozen_penalties=counts), seed=0))
+        model.c.requires_grad_(False)
+        before = copy.deepcopy(model)
+        optimizer = torch.optim.SGD([each for each in model.parameters() if each.requires_grad], lr=0.05)
+        regspec.bind(model, optimizer, group_lasso=route)
+        (model.regularization_loss() + 0 * model.eval()(torch.ones(2, *SUM.shape)).sum()).backward()
+        optimizer.step()
+        after[route] = model
+    torch.testing.assert_close(after["gradient"].state_dict(), after["loss"].state_dict())
+    frozen = torch.cat([each.reshape(4, -1) for each in both(model.c)], 1)
+    assert torch.equal(frozen, torch.cat([each.reshape(4, -1) for each in both(before.c)], 1))
+    w, x = (torch.cat([x.reshape(4, -1) for x in (*both(each.a), *both(each.norm))], 1) for each in (model, before))
+    own = torch.cat([w, frozen], 1) if counts == "counted" else w
+    slope = C * own.shape[1] ** 0.5 / own.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(w + 0.05 * slope * w, x)
+
+
 def test_a_proximal_step_of_sgd() -> None:
     """A soft threshold of each unit's norm, over all of its slices."""
     model, _, before = stepped("proximal", lambda own: torch.optim.SGD(own, lr=0.05))
@@ -445,11 +473,11 @@ def test_a_parameter_that_did_not_move_stays(make: Any) -> None:
     model = filled(regspec.build(spec_of(SUM), seed=0))
     optimizer = make(model.parameters(), lr=0.1)
     regspec.bind(model, optimizer, group_lasso="proximal")
-    before = model.c.weight.detach().clone()
+    before = copy.deepcopy(model)
     model.a.weight.square().sum().backward()
     optimizer.step()
-    assert torch.equal(model.c.weight, before)
-    assert not torch.equal(model.a.weight.grad, torch.zeros(()))
+    assert torch.equal(model.c.weight, before.c.weight)
+    assert not torch.equal(model.a.weight, before.a.weight)
 
 
 def test_constraints_hold_in_a_proximal_step() -> None:
@@ -543,12 +571,22 @@ FAULTS: dict[str, tuple[list[Any], list[Any], str]] = {
         [],
         "b makes the same units as a, whose coupled penalty is another: group_lasso 0.2",
     ),
+    "two strengths at one layer": (
+        [{"Dense": {**A, "kernel_regularizer": COUPLED, "bias_regularizer": OTHER}}, PLAIN[1]],
+        [],
+        "a has two coupled penalties of the same units: group_lasso 0.2 coupled=True, and group_lasso 0.1",
+    ),
     "a rule without units": (PLAIN[1:], UNITS, "those of out stay: an output of the model"),
-    "a rule of another penalty": (PLAIN, [{"units": {"l1": C}}], "has l1 on units, which take a group_lasso"),
+    "a rule of another penalty": (PLAIN, [{"units": {"l1": C}}], "has l1, where units take a coupled group_lasso"),
     "a rule by inputs": (
         PLAIN,
         [{"units": {"group_lasso": {"strength": C, "axis": "input"}}}],
-        "group_lasso by inputs on units",
+        "has a group_lasso over the input axis, where units take a coupled group_lasso by outputs",
+    ),
+    "a rule that is not coupled": (
+        PLAIN,
+        [{"units": {"group_lasso": {"strength": C, "coupled": False}}}],
+        "has a group_lasso that is not coupled, where units",
     ),
     "a rule with a reduction": (
         PLAIN,
@@ -575,6 +613,8 @@ def test_what_a_layer_says_of_units_wins_over_rules() -> None:
     found = regspec.strengths(regspec.build({**spec, "regularizers": rules}))
     assert found == {"a.units.group_lasso": 0.2, "c.units.group_lasso": C}
     rules = [*rules, {"layers": "c", "units": {"group_lasso": 0.3}}]
+    assert regspec.strengths(regspec.build({**spec, "regularizers": rules}))["c.units.group_lasso"] == 0.3
+    rules = [{**rules[1], "units": {"group_lasso": C}}, rules[1]]  # the first selects a layer, and another wins
     assert regspec.strengths(regspec.build({**spec, "regularizers": rules}))["c.units.group_lasso"] == 0.3
     rules = [{"units": {"group_lasso": C}, "except": "c"}]
     assert regspec.strengths(regspec.build({**spec, "regularizers": rules})) == {"a.units.group_lasso": 0.2}

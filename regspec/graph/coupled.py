@@ -39,8 +39,8 @@ class Found:
     problems: tuple[Problem, ...]
 
 
-def coupled_in(graph: Graph, rules: Mapping[str, UnitRule]) -> Found:
-    """What is coupled in a network. ``rules`` has what a rule says of the units of a layer, by its qualified name."""
+def coupled_in(graph: Graph, rules: Mapping[str, Sequence[UnitRule]]) -> Found:
+    """What is coupled in a network. ``rules`` has those for units of a layer by its qualified name; the last holds."""
     return _Coupling(graph, rules).found()
 
 
@@ -66,7 +66,7 @@ class _Asked:
 @dataclass
 class _Coupling:
     graph: Graph
-    rules: Mapping[str, UnitRule]
+    rules: Mapping[str, Sequence[UnitRule]]
     units: Units = field(init=False)
     families: list[_Family] = field(init=False)
     said: dict[_Family, _Asked] = field(default_factory=dict)  # by layers themselves, or rules for a weight of theirs
@@ -89,11 +89,13 @@ class _Coupling:
                     what = f"{name} has a coupled group_lasso on its {term.slot}, but its units stay"
                     self._fault(node, f"{what}: {self._why(path, weights)}", ALONE)
             if name in self.rules:
-                rule, regularizer = self.rules[name]
+                *_, (_, regularizer) = self.rules[name]
+                known = [rule for rule, _ in self.rules[name]]
                 if self._ask(self.ruled, path, name, node, own, regularizer):
-                    matched.add(rule)
+                    matched.update(known)
                 elif own:
-                    stays.setdefault(rule, f"those of {name} stay: {self._why(path, own)}")
+                    why = f"those of {name} stay: {self._why(path, own)}"
+                    stays = {**dict.fromkeys(known, why), **stays}
         return Found(tuple(self._coupled()), frozenset(matched), stays, tuple(self.problems))
 
     def _ask(
@@ -111,6 +113,8 @@ class _Coupling:
             before = asked.setdefault(family, _Asked(regularizer, name, node))
             if before.regularizer != regularizer:
                 what = f"{name} makes the same units as {before.name}, whose coupled penalty is another"
+                if name == before.name:
+                    what = f"{name} has two coupled penalties of the same units"
                 self._fault(node, f"{what}: {regularizer}, and {before.regularizer}", ONCE)
         return bool(own)
 

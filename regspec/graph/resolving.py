@@ -69,7 +69,7 @@ class _Resolver:
     problems: Problems = field(default_factory=Problems)
     layers: ResolvedLayers = field(init=False)
     matched: set[object] = field(default_factory=set)  # the rules that matched a slot
-    of_units: dict[str, UnitRule] = field(default_factory=dict)  # what the last rule says of units, by layers
+    of_units: dict[str, list[UnitRule]] = field(default_factory=dict)  # what rules say of units, by layers
     stays: Mapping[object, str] = field(default_factory=dict)  # why a rule for units found none
     reported: set[tuple[Itself, str]] = field(default_factory=set)  # entries, and what is wrong with their shapes
     read_as: dict[Itself, tuple[Reading, ...]] = field(default_factory=dict)  # by layers, which equal entries share
@@ -266,7 +266,7 @@ class _Resolver:
 
         for seen_from, rule in rules:
             if rule.units is not None and rule.matches((prefix + name).removeprefix(seen_from), layer.kinds):
-                self.of_units[prefix + name] = Itself(rule), rule.units.of_units
+                self.of_units.setdefault(prefix + name, []).append((Itself(rule), rule.units.of_units))
         masked = self._masked(entry.mask, layer, inputs, scope, origin)
         resolved = self.layers.of(layer, masked, rule_for, self._read_as(name, scope))
         node = layer_in_place(name, resolved, inputs, masked, origin=origin)

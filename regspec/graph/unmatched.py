@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 
 from regspec.code.expressions import Itself
@@ -33,5 +34,8 @@ def unmatched(body: Body, matched: Collection[object], stays: Mapping[object, st
 
 
 def _nearest(rule: LayerRule, body: Body) -> str | None:
-    """The name nearest to a rule's pattern, as a hint."""
-    return None if rule.layers is None else pattern_hint(rule.layers, list(names_in(body)))
+    """The name nearest to a rule's pattern, as a hint; None where it matches one, or there is no pattern."""
+    names = list(names_in(body))
+    if rule.layers is None or any(re.fullmatch(rule.layers, name) for name in names):
+        return None
+    return pattern_hint(rule.layers, names)

@@ -307,10 +307,15 @@ class Regularizer:
 
     @property
     def not_of_units(self) -> str | None:
-        """The name of a part that units can't have, which take a group lasso by outputs; None where there is none."""
-        others = (part for part in self._penalties if not isinstance(part, GroupLasso) or part.needs_inputs)
-        other = next(others, None)
-        return None if other is None else f"{other.name} by inputs" if isinstance(other, GroupLasso) else other.name
+        """What units can't have of it, which take a coupled group lasso by outputs; None where there is nothing."""
+        for part in self._penalties:
+            if not isinstance(part, GroupLasso):
+                return part.name
+            if part.needs_inputs:
+                return "a group_lasso over the input axis"
+            if not part.coupled and "coupled" in part.model_fields_set:
+                return "a group_lasso that is not coupled"
+        return None
 
     @property
     def of_units(self) -> Regularizer:

@@ -65,9 +65,9 @@ def _own_penalty(part: Part, parameters: tuple[nn.Parameter, ...], is_computed: 
     """The penalty of a part's weight as it is now, its schedule apart; None where it is frozen."""
     assert isinstance(part.term, WeightTerm)
     weight: Tensor | None
-    if isinstance(part.term, UnitTerm):  # of which frozen parameters are no part
-        moving = [each if each.requires_grad else None for each in parameters]
-        weight = part.term.weight(part.owner) if is_computed else part.term.joined(moving)
+    if isinstance(part.term, UnitTerm):  # of which frozen parameters are no part, unless they count
+        counted = [each if each.requires_grad or part.term.counts_frozen else None for each in parameters]
+        weight = part.term.weight(part.owner) if is_computed else part.term.joined(counted)
     elif is_computed:
         weight = part.term.weight(part.owner)
     elif part.adds_parameters or all(parameter.requires_grad for parameter in parameters):
@@ -133,7 +133,8 @@ def _is_nonnegative(part: Part) -> bool:
 @torch.no_grad()
 def _shrink_units(part: Part, term: UnitTerm, optimizer: Optimizer, groups: Mapping[nn.Parameter, Group]) -> None:
     """The proximal step of units, over all parameters in which they lie; one that did not move keeps its numbers."""
-    own = [(each, x) for each, x in zip(term.slices, part.parameters, strict=True) if x.requires_grad]
+    pairs = zip(term.slices, part.parameters, strict=True)
+    own = [(each, x) for each, x in pairs if x.requires_grad or term.counts_frozen]
     sizes = [_threshold(part, x, optimizer, groups) for _, x in own]
     if not any(isinstance(size, Tensor) or size for size in sizes):
         return
@@ -165,7 +166,7 @@ def _scale_units(part: Part, own: list[tuple[Slices, nn.Parameter]], threshold: 
 
 def _threshold(part: Part, parameter: nn.Parameter, optimizer: Optimizer, groups: Mapping[nn.Parameter, Group]) -> Any:
     """How far a proximal step moves the numbers of a parameter: one number, or one for each of them."""
-    if parameter.grad is None:
+    if not parameter.requires_grad or parameter.grad is None:
         return 0.0  # the optimizer left it alone
     if parameter not in groups:
         raise RuntimeError(f"the weight of '{part.name}' {_GONE}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from regspec.language.fields import Frozen, NamesIfAny, Sequence
@@ -46,9 +46,15 @@ class LayerRule(Frozen):
     def _has_a_slot(self) -> LayerRule:
         if not self.slots:
             raise PydanticCustomError("rule", "needs a regularizer: kernel, bias, activity or another slot")
-        if self.units is not None and (other := self.units.not_of_units) is not None:
-            raise PydanticCustomError("rule", "has {other} on units, which take a group_lasso", {"other": other})
         return self
+
+    @field_validator("units")
+    @classmethod
+    def _is_of_units(cls, units: Regularizer | None) -> Regularizer | None:
+        if units is not None and (other := units.not_of_units) is not None:
+            what = "has {other}, where units take a coupled group_lasso by outputs"
+            raise PydanticCustomError("rule", what, {"other": other})
+        return units
 
     @property
     def slots(self) -> dict[str, Regularizer]:

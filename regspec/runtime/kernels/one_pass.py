@@ -49,6 +49,11 @@ def takes(count: int) -> bool:
     return _chosen == "numba"
 
 
+def takes_all() -> bool:
+    """Whether numba computes penalties of any number."""
+    return _chosen == "numba"
+
+
 # -- which tensors -----------------------------------------------------------------------------------------------------
 
 

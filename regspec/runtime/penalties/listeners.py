@@ -1,9 +1,9 @@
 """Listeners: regularizers of what a module gives. They hear each output, and note it for when penalties are read.
 
-Outputs are kept, and their penalties computed when they are read: all L1 and L2 penalties are then one node of the
-graph, and one sum. Where an output has a gradient, the graph has it in memory anyway. Where it has none, as under
-no_grad, nothing else would keep it: a small one is kept, up to `ROOM` in all, and a larger one is reduced at once.
-So a forward whose penalties nobody reads costs little more than one without. What follows from keeping outputs:
+Outputs are kept, and their penalties computed when they are read: all L1 and L2 penalties are then one sum. Where an
+output has a gradient, the graph has it in memory anyway. Where it has none, as under no_grad, nothing else would keep
+it: a small one is kept, up to `ROOM` in all, and a larger one is reduced at once. So a forward whose penalties nobody
+reads costs little more than one without. What follows from keeping outputs:
 
 - An operation in place may change an output before its penalty is read. So the first forward of each mode keeps copies,
   and learns from the tensors' versions which outputs are changed; those are copied from then on, and any other change
@@ -18,10 +18,12 @@ A penalty is computed at once where it takes weights, which may change before it
 
 A module's output is heard by torch's forward hook; or, where a class with penalties listens to a module of its own that
 nothing else stands in the way of, by a function in the place of its forward (`Listened`). Torch takes a longer way with
-any hook: 1.5 us each, where an evaluation of 8 layers of 64 takes 127 us without penalties. To keep an output costs
-0.85 us here, and about one more in torch, which then finds memory less quickly. Three more ways were weighed: a class
-of its own for the instance, which is then no nn.ReLU for tools that ask for its type; a call in the printed forward,
-which a reader would have to skip; and a function in the place of the module's call, which is private to torch.
+any hook: 1.5 us each, where an evaluation of 8 layers of 64 takes 144 us without penalties. There these functions and
+what is settled at the end take 27 us more. Functions that do nothing take 2 of these, and such as note an output
+without asking anything 18: so much keeping costs, in Python and in torch, which then finds memory less quickly. The
+aim of 1.10 is missed by that. Three more ways were weighed: a class of its own for the instance, which is then no
+nn.ReLU for tools that ask for its type; a call in the printed forward, which a reader would have to skip; and a
+function in the place of the module's call, which is private to torch.
 Rules for foreign modules stay with hooks: torch's encoder asks for those before it skips its own layers.
 
 On the gradient route an output goes on as it is, and takes the gradient of its penalty with it in the backward pass.
@@ -187,17 +189,17 @@ class Listened:
         output = type(module).forward(module, *args, **kwargs)
         listener, notes = self.listener, listening.notes
         if (
-            not is_dynamo_compiling()
-            and notes is not None
-            and type(output) is Tensor
+            notes is not None
             and listener.is_changed[notes.mode] is False
+            and type(output) is Tensor
             and module.training is notes.is_training
             and not listener.carried
+            and not is_dynamo_compiling()
             and _task() == -1
         ):
             if notes.has_gradients:
                 is_heard = output.requires_grad and _grad_enabled()
-            elif is_heard := notes.has_room and (size := output.nbytes) <= SMALL and size <= notes.room:
+            elif is_heard := (size := output.nbytes) <= SMALL and size <= notes.room and notes.has_room:
                 notes.room -= size
             if is_heard:
                 listener.is_missed = False
@@ -294,7 +296,7 @@ class Listening(threading.local):
 listening = Listening()
 
 
-def settled(notes: Notes, outside: Any) -> list[Heard]:
+def settled(notes: Notes, outside: tuple[Any, tuple[Any, ...], dict[str, Any]]) -> list[Heard]:
     """What was heard in a forward that took and gave this; notes for each listener whether its outputs change.
 
     Copies of outputs that did not change are left out. In evaluation an output that the model takes or gives is copied.
@@ -313,8 +315,16 @@ def settled(notes: Notes, outside: Any) -> list[Heard]:
         return heard
     if not notes.has_versions:
         return heard
-    given = {id(each) for x in tensors(outside) for each in (x, x._base)}
+    given = {id(each) for x in _tensors(outside) for each in (x, x._base)}
     return [_apart(each) if id(each[2]) in given else each for each in heard]
+
+
+def _tensors(outside: tuple[Any, tuple[Any, ...], dict[str, Any]]) -> Iterable[Tensor]:
+    """The tensors that a model gave and took; where all are plain, without looking into each, which takes 4 us."""
+    output, args, kwargs = outside
+    if not kwargs and {type(output), *map(type, args)} == {Tensor}:
+        return (output, *args)
+    return tensors(outside)
 
 
 def _refuse_changed(heard: list[Heard], mode: int) -> None:

@@ -191,7 +191,7 @@ class Regularized(Penalized):
         return {name: penalty.detach() for name, penalty in penalties.items()} if detach else penalties
 
     def regularization_loss(self) -> Tensor:
-        """The sum of all penalties, a scalar tensor to add to the loss. All L1 and L2 terms are one node of the graph.
+        """The sum of all penalties, a scalar tensor to add to the loss. All L1 and L2 terms are summed together.
 
         A sum that is not finite is named, term by term, in a warning.
 

@@ -16,7 +16,13 @@ from regspec.runtime.kernels.sharded import penalty_of, whole
 from regspec.runtime.penalties.regularizers import L1, L1L2, L2, Apart, Sum, WithWeights
 from regspec.runtime.penalties.schedules import Scheduled
 from regspec.runtime.penalties.tracing import Strengths, Traced, strength_now, traced, without_schedule
-from regspec.runtime.penalties.weights import identity_at, is_trained_at, tensor_at, weight_at
+from regspec.runtime.penalties.weights import (
+    identity_at,
+    is_trained_at,
+    tensor_at,
+    trained_parameter_at,
+    weight_at,
+)
 
 Regularizer = Callable[[Tensor], Tensor]
 _WRAPPERS = (Scheduled, Apart, WithWeights)
@@ -177,6 +183,10 @@ class WeightTerm(Term):
 
         A tensor that `functional_call` puts in the parameter's place is never frozen.
         """
+        if len(self.ways) == 1:  # nearly always to a parameter that no other term has
+            parameter = trained_parameter_at(module, self.ways[0])
+            if parameter is not None and (seen is None or seen.first.setdefault(parameter, (self, module))[0] is self):
+                return parameter
         if seen is not None and self.is_seen(module, seen):
             return None
         if len(self.ways) == 1:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from regspec.runtime.kernels.fused import Strengths, can_fuse, fused_penalty, is_plain
+from regspec.runtime.kernels.fused import Group, Strengths, can_fuse, fused_penalty, is_plain
 from regspec.runtime.kernels.sharded import is_sharded, join, joined, placement, shard
 from regspec.runtime.penalties.listeners import Listener
 from regspec.runtime.penalties.terms import WeightTerm
@@ -28,31 +29,37 @@ class Total:
     def add(self, term: WeightTerm | Listener, x: Tensor, share: float) -> None:
         """Adds the parts of a term that are on the loss; ``share`` multiplies its penalty."""
         total, own = self, x
-        if self.can_fuse and not is_plain(x) and is_sharded(x):
-            how = isinstance(term, WeightTerm), *placement(x)
-            _, total = self.shards.setdefault(how, (x, Total()))
-            own = shard(x)
-        if not (self.can_fuse and is_plain(own)):
-            if parts := term.on_loss():
-                self.penalties.append(term.penalty(x, parts, share))
-            return
+        if not (self.can_fuse and is_plain(x)):
+            if self.can_fuse and is_sharded(x):
+                how = isinstance(term, WeightTerm), *placement(x)
+                _, total = self.shards.setdefault(how, (x, Total()))
+                own = shard(x)
+            if not (self.can_fuse and is_plain(own)):
+                if parts := term.on_loss():
+                    self.penalties.append(term.penalty(x, parts, share))
+                return
         l1, l2 = term.strengths
         if l1 or l2:
-            if own.grad_fn is not None and own.nbytes > LARGE and isinstance(term, Listener):
+            if own.nbytes > LARGE and isinstance(term, Listener) and own.grad_fn is not None:
                 total.penalties.append(_in_its_turn((l1 * share, l2 * share), own))
             else:
                 kind = l1 * share, l2 * share, own.dtype, own.get_device(), own.requires_grad
-                total.groups.setdefault(kind, []).append(own)
+                if (group := total.groups.get(kind)) is None:
+                    total.groups[kind] = [own]
+                else:
+                    group.append(own)
         if term.others:
             with torch.set_grad_enabled(torch.is_grad_enabled() and not x.is_inference()):
                 self.penalties.append(term.penalty(x, term.others, share))
 
     def sum(self) -> Tensor | None:
         """The sum, on the device of the first; None where there is nothing."""
-        for where in {(device, has_gradient) for *_, device, has_gradient in self.groups}:
-            own = [((key[0], key[1]), xs) for key, xs in self.groups.items() if key[3:] == where]
-            with torch.set_grad_enabled(torch.is_grad_enabled() and where[1]):
-                self.penalties.append(fused_penalty(own))
+        by_place: dict[tuple[int, bool], list[Group]] = {}
+        for (l1, l2, _, device, has_gradient), xs in self.groups.items():
+            by_place.setdefault((device, has_gradient), []).append(((l1, l2), xs))
+        for (_, has_gradient), groups in by_place.items():
+            with nullcontext() if has_gradient else torch.no_grad():
+                self.penalties.append(fused_penalty(groups))
         # All weights are joined at once. Outputs are not joined with them: ranks that share a weight have other data.
         sums = [(is_weight, x, own.sum()) for (is_weight, *_), (x, own) in self.shards.items()]
         weights = [(value, x) for is_weight, x, value in sums if is_weight and value is not None]

@@ -35,6 +35,18 @@ def weight_at(module: nn.Module, way: Way, counts_frozen: bool = False) -> Tenso
     return weight.detach() if counts_frozen else None
 
 
+def trained_parameter_at(module: nn.Module, way: Way) -> Tensor | None:
+    """The parameter to which a way leads; None where it is frozen, or the weight has to be looked for."""
+    owner = module
+    for name in way[:-1]:
+        inner = owner._modules.get(name)
+        if inner is None:
+            return None
+        owner = inner
+    parameter: Tensor | None = owner._parameters.get(way[-1])
+    return parameter if parameter is not None and parameter.requires_grad else None
+
+
 def is_trained_at(module: nn.Module, way: Way) -> bool:
     """Whether the weight to which a way leads is trained, or anything that it is computed from: it is not for that.
 

@@ -96,11 +96,18 @@ class Regularized(nn.Module):
                 if not is_tied and (counts_frozen or not is_frozen):
                     terms[prefix + name] = regularizer(weights[0] if len(weights) == 1 else torch.stack(weights))
         # for units
+        seen: set[tuple[Tensor, int, int]] = set()
+        # for units
         for name, (regularizer, slices, counts_frozen) in self._units.items():
-            found = [(each, attrgetter(each.parameter)(self)) for each in slices]
-            kept = [each.rows(x) for each, x in found if counts_frozen or x.requires_grad]
-            if kept:
-                terms[name] = regularizer(torch.cat(kept, 1))
+            rows = []
+            for each in slices:
+                x = attrgetter(each.parameter)(self)
+                is_tied = (x, each.dim, each.start) in seen  # and counts there
+                seen.add((x, each.dim, each.start))
+                if not is_tied and (counts_frozen or x.requires_grad):
+                    rows.append(each.rows(x))
+            if rows:
+                terms[name] = regularizer(torch.cat(rows, 1))
         # for activities
         if self._heard is None:
             raise RuntimeError("outputs have penalties: call the model, model(x), before you read them")
