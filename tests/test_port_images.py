@@ -71,7 +71,7 @@ def test_augmentation_before_a_network(tmp_path: Path) -> None:
     for line in (
         "RandomFlip: {name: random_flip, mode: horizontal}",
         "factor: [-0.1, 0.1], fill_mode: nearest}",
-        "factor: [0, 0.4]}",
+        "factor: [0.0, 0.4]}",
         "x_factor: [-0.2, 0.2], y_factor: [0.1, 0.3]}",
         "tile_grid_size: [3, 5], as_on_torch: true}",
     ):

@@ -189,6 +189,17 @@ def test_one_axis_is_a_number(tmp_path: Path) -> None:
     assert "(1,)" not in regspec.source(regspec.loads(SINGLE), target="keras")
 
 
+def test_whole_numbers_of_fields_that_take_floats(tmp_path: Path) -> None:
+    """Keras saves what its user wrote, -1 or -1.0; a port says one, as does that of a file that is made of it."""
+    layers = [keras.layers.Rescaling(2, offset=[-1, 0, 3]), keras.layers.ReLU(max_value=6)]
+    keras.Sequential([keras.Input((3,)), *layers]).save(tmp_path / "model.keras")
+    port = regspec.port(tmp_path / "model.keras")
+    assert "scale: 2.0, offset: [-1.0, 0.0, 3.0]}" in port.text
+    assert "max_value: 6.0" in port.text
+    regspec.to_keras(port.spec, tmp_path / "again.keras")
+    assert regspec.port(tmp_path / "again.keras").text == port.text
+
+
 def test_blocks_that_are_alike_are_one(tmp_path: Path) -> None:
     """A port has a block for each that differs, and not for each use of one."""
     spec = """\

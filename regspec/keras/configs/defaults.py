@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 from regspec.language.fields import Frozen, as_written, in_order
 from regspec.language.sorts import FAMILIES
 
+LARGEST = 2**53  # whole numbers up to which floats have all
 SORTS = {"projection_activity": "regularizer"}  # of fields whose names don't end with what they are
 
 
@@ -54,6 +56,7 @@ def as_a_person_writes(cls: type[Frozen], fields: Mapping[str, Any]) -> dict[str
         own, value = declared.get(name), fields[name]
         if own is not None:
             value = as_written(cls.model_fields[own], _one_of(value) if own in of_several else value)
+            value = _as_floats(value) if takes_floats(cls, own) else value
         if own is None or own not in of_several or not is_default(cls, own, value):
             said[name] = value
     means = getattr(cls, "unsaid", {})
@@ -61,6 +64,27 @@ def as_a_person_writes(cls: type[Frozen], fields: Mapping[str, Any]) -> dict[str
         return said
     whole = SimpleNamespace(**{own: said.get(name, cls.model_fields[own].default) for name, own in declared.items()})
     return {name: value for name, value in said.items() if name not in means or not is_like(value, means[name](whole))}
+
+
+@cache
+def takes_floats(cls: type[Frozen], field: str) -> bool:
+    """Whether the numbers of a field are floats, whatever a file has: so ``-1`` is said as ``-1.0``."""
+    types = {*_types(cls.model_fields[field].annotation)}
+    return float in types and int not in types
+
+
+def _types(annotation: Any) -> Iterator[Any]:
+    yield annotation
+    for each in get_args(annotation):
+        yield from _types(each)
+
+
+def _as_floats(value: Any) -> Any:
+    """A whole number as a float, and so those in a list, where they are not too large to be one."""
+    if isinstance(value, list):
+        return [_as_floats(each) for each in value]
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    return float(value) if is_whole and abs(value) < LARGEST else value
 
 
 def _one_of(value: Any) -> Any:
