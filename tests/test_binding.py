@@ -192,6 +192,38 @@ def test_refused(optimizer: Any, routes: dict[str, Any], message: str) -> None:
     regspec.bind(model, made)
 
 
+CROSSING = """\
+regspec: 1
+inputs: {x: {shape: [6]}}
+layers:
+  - Dense: {name: one, units: 4, kernel_regularizer: ONE}
+  - Dense: {name: two, units: 3}
+regularizers: [{layers: two, kernel: TWO}, {layers: one, units: {group_lasso: UNITS}}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "units", "message"),
+    [
+        ("l2", "[{group_lasso: 1e-3}, {group_lasso: 2e-3}, l1]", "1e-3", None),
+        ("{group_lasso: 1e-3}", "l2", "1e-3", None),  # groups in groups
+        ("l2", "[{group_lasso: 1e-3}, {group_lasso: {strength: 1e-3, axis: input}}]", "1e-3", "of 'two.kernel' cross"),
+        ("{group_lasso: {strength: 1e-3, axis: input}}", "l2", "1e-3", "of 'one.kernel' and 'one.units' cross"),
+    ],
+)
+def test_groups_that_cross(one: str, two: str, units: str, message: str | None) -> None:
+    """On the proximal route, whose steps one by one would not be that of the sum; the gradient's may be any."""
+    text = CROSSING.replace("ONE", one).replace("TWO", two).replace("UNITS", units)
+    model = regspec.build(regspec.loads(text), seed=0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    regspec.bind(model, optimizer, group_lasso="gradient").remove()
+    if message is None:
+        regspec.bind(model, optimizer, group_lasso="proximal")
+        return
+    with pytest.raises(regspec.RegspecError, match=message):
+        regspec.bind(model, optimizer, group_lasso="proximal")
+
+
 def test_bound_once() -> None:
     model = make()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

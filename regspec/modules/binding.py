@@ -97,6 +97,7 @@ def bind(
     parts, missing = _of_optimizer(parts, parameters_of(chain[-1]), terms or {})
     problems.extend(missing)
     problems.extend(problem for part in parts for problem in _refused(part, chain, decoupled))
+    problems.extend(_crossing(parts))
     parts = _turned(parts, chain[-1], problems)
     scheduled = {name: part for name, (term, _) in named.items() for part in term.scheduled}
     if steps_per_epoch is None and (epochs := [name for name, part in scheduled.items() if part.needs_epochs]):
@@ -255,6 +256,29 @@ def _refused(part: Part, chain: list[Any], decoupled: bool) -> Iterator[Problem]
             yield Problem(what, f"give these weights to {known} or what is derived from them; or take the loss route")
         if part.kind == "group_lasso" and len(part.parameters) > 1 and not part.is_of_units:
             yield Problem(f"'{part.name}' has groups over several parameters, which have no proximal step here")
+
+
+def _crossing(parts: list[Part]) -> Iterator[Problem]:
+    """The problems of group lassos whose groups cross: their proximal steps, one by one, are not that of the sum."""
+    found: dict[nn.Parameter, dict[object, str]] = {}
+    for part in parts:
+        if part.route == "proximal" and part.kind == "group_lasso":
+            for parameter, along in _groups_of(part):
+                found.setdefault(parameter, {}).setdefault(along, part.name)
+    for first, second, *_ in (tuple(names.values()) for names in found.values() if len(names) > 1):
+        what = f"the groups of '{first}' and '{second}' cross" if first != second else f"groups of '{first}' cross"
+        yield Problem(f"{what} in one weight, so that they have no proximal step together", "put one on the loss route")
+
+
+def _groups_of(part: Part) -> Iterator[tuple[nn.Parameter, object]]:
+    """The parameters of a group lasso, each with what its groups lie along."""
+    if isinstance(part.term, UnitTerm):
+        yield from zip(part.parameters, (each.dim for each in part.term.slices), strict=True)
+        return
+    regularizer = part.regularizer
+    for parameter in part.parameters:
+        dim = regularizer.dim % max(1, parameter.ndim)
+        yield parameter, (regularizer.blocks, dim) if isinstance(regularizer, GroupLassoOfBlocks) else dim
 
 
 _TAKE = "take the loss or the gradient route"
