@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import keras
 import numpy as np
 import pytest
+import torch
 
 import regspec
 from regspec.keras.porting.porting import report_of
@@ -170,7 +172,7 @@ def test_texts_that_are_no_unicode(tmp_path: Path) -> None:
 
 # Ways of newer files, in which HDF5 is brought down by what lies: none is looked at, whether it lies or not.
 FORMS: dict[str, Callable[[h5py.Group], object]] = {
-    "many links": lambda group: [group.create_group(f"x{number}") for number in range(12)],
+    "many attributes": lambda group: group.attrs.update({f"x{number}": number for number in range(12)}),
     "a fixed index": lambda group: group.create_dataset("0", data=KERNEL, chunks=(2, 3)),
     "a growing index": lambda group: group.create_dataset("0", data=KERNEL, chunks=(2, 3), maxshape=(None, 3)),
     "an index that is a tree": lambda group: group.create_dataset(
@@ -190,6 +192,35 @@ def test_forms_of_newer_files(name: str, tmp_path: Path) -> None:
         return
     with pytest.raises(regspec.RegspecError, match=UNREAD):
         regspec.port(path)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:keras")  # when it saves
+@pytest.mark.parametrize("part", ["FRHP", "BTHD", "BTLF", "FHDB"])
+def test_many_links(part: str, tmp_path: Path) -> None:
+    """HDF5 keeps many names otherwise where one has a letter beyond ASCII; a process of its own tries them."""
+    dense = [keras.layers.Dense(3, name=f"schicht_{letter}") for letter in "äbcdefghij"]
+    saved = keras.Sequential([keras.Input((3,)), *dense])
+    path = tmp_path / "model.h5"
+    saved.save(path)
+    port = regspec.port(path)
+    assert len(port.weights) == 20
+    x = np.linspace(-1, 1, 12, dtype="f4").reshape(4, 3)
+    with torch.no_grad():
+        np.testing.assert_allclose(port.build()(torch.tensor(x)).numpy(), saved(x).numpy(force=True), rtol=1e-5)
+    raw = bytearray(path.read_bytes())
+    at = raw.rindex(part.encode())
+    raw[at + 8 : at + 24] = b"\xfe" * 16
+    path.write_bytes(raw)
+    with pytest.raises(regspec.RegspecError, match=UNREAD):
+        regspec.port(path)
+
+
+def test_many_links_in_an_archive(tmp_path: Path) -> None:
+    """They are read, and lead to no array of the layer."""
+    weights = arrays(replaced(lambda group: [group.create_group(f"ä{number}") for number in range(12)]))
+    with pytest.raises(regspec.RegspecError, match=r"shape|no array") as caught:
+        regspec.port(archive(tmp_path / "model.keras", weights))
+    assert UNREAD not in str(caught.value)
 
 
 def test_a_file_that_goes_on_elsewhere(tmp_path: Path) -> None:

@@ -140,6 +140,7 @@ def test_normalizations_that_no_kind_has(mode: int, what: str, tmp_path: Path) -
     assert "--replace 'BatchNormalization=package.module:Class'" in message
 
 
+@pytest.mark.usefixtures("_registry")
 def test_a_module_in_the_place_of_a_normalization(tmp_path: Path) -> None:
     """It gets the arrays, of which that mode leaves the statistics as they were made."""
     given = {"class_name": "BatchNormalization", "config": {**NORMALIZATION, "mode": 1}}

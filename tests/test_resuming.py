@@ -268,7 +268,7 @@ def test_a_loss_that_is_not_finite(spec: Path, tmp_path: Path) -> None:
         (["--optimizer", "sgd momentum=lots"], "does not take 'momentum=lots'"),
         (["--accelerator", "cpu", "--devices", "-1"], "should be an int > 0"),
         (["--accelerator", "cpu", "--devices", "many"], "should be an int > 0"),
-        (["--route", "l1=proximal", "--optimizer", "rprop"], "a step of Rprop"),
+        (["--route", "l1=proximal", "--optimizer", "rprop"], "Rprop lets its steps grow"),
         (["--route", "l3=decay"], "l3"),
         (["--class-weights", "balanced", "--data", "diabetes"], "classes"),
         (["--set", "width=3"], "width"),
