@@ -223,6 +223,60 @@ def test_many_links_in_an_archive(tmp_path: Path) -> None:
     assert UNREAD not in str(caught.value)
 
 
+def links_lead_back(raw: bytearray) -> None:
+    at = raw.rindex(b"TREE\x00")
+    raw[at + 5] = 1
+    struct.pack_into("<Q", raw, at + 32, at)
+
+
+def pieces_lead_back(raw: bytearray) -> None:
+    at = raw.index(b"TREE\x01")
+    raw[at + 5] = 1
+    struct.pack_into("<Q", raw, at + 24 + 8 + 8 * 3, at)  # behind the key: two sizes, and a place along each dimension
+
+
+def two_links_are_one(raw: bytearray) -> None:
+    at = raw.rindex(b"TREE\x00")
+    below = struct.unpack_from("<Q", raw, at + 32)[0]
+    raw[at + 5 : at + 8] = b"\x01\x02\x00"
+    struct.pack_into("<QQQ", raw, at + 32, raw.index(b"TREE\x00"), below, raw.index(b"TREE\x00"))
+
+
+def free_leads_back(raw: bytearray) -> None:
+    at = raw.rindex(b"HEAP")
+    _, free, names = struct.unpack_from("<QQQ", raw, at + 8)
+    struct.pack_into("<Q", raw, names + free, free)
+
+
+def names_are_longer(raw: bytearray) -> None:
+    struct.pack_into("<Q", raw, raw.rindex(b"HEAP") + 8, 2**31)
+
+
+OLDER: dict[str, tuple[Callable[[bytearray], None], str]] = {
+    "links": (links_lead_back, "is damaged: what should be a tree is none"),
+    "pieces": (pieces_lead_back, "is damaged: what should be a tree is none"),
+    "twice": (two_links_are_one, "is damaged: a tree leads to one of its parts twice"),
+    "free": (free_leads_back, "is damaged: what is free among the names of a group has no end"),
+    "long": (names_are_longer, "is damaged: the names of a group lie nowhere"),
+}
+
+
+@pytest.mark.parametrize("name", OLDER)
+def test_older_groups_and_pieces(name: str, tmp_path: Path) -> None:
+    """Trees and heaps without checksums; of these HDF5 2.0 goes round in the first and the fourth for ever."""
+    path = model(tmp_path / "model.h5")
+    with h5py.File(path, "r+") as file:
+        del file["model_weights/d/d/kernel"]
+        file["model_weights/d/d"].create_dataset("kernel", data=KERNEL, chunks=(2, 3))
+    assert regspec.port(path).weights["d.weight"].tolist() == KERNEL.T.tolist()
+    change, message = OLDER[name]
+    raw = bytearray(path.read_bytes())
+    change(raw)
+    path.write_bytes(raw)
+    with pytest.raises(regspec.RegspecError, match=message):
+        regspec.port(path)
+
+
 def test_a_file_that_goes_on_elsewhere(tmp_path: Path) -> None:
     """Its superblock has an extension."""
     with h5py.File(tmp_path / "model.h5", "w", fs_strategy="page") as file:

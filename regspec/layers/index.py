@@ -8,7 +8,10 @@ FAMILIES = {
         LayerScale StochasticDepth CustomScaleLayer
     """,
     "attention": """
-        Attention AdditiveAttention MultiHeadAttention GroupQueryAttention
+        Attention AdditiveAttention
+    """,
+    "attention_heads": """
+        MultiHeadAttention GroupQueryAttention
     """,
     "augmentation": """
         RandomFlip RandomCrop RandomErasing RandomGaussianBlur MixUp CutMix RandAugment AugMix

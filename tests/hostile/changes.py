@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from random import Random
 from typing import Any
 
@@ -93,13 +94,13 @@ def changed_value(value: Any, rng: Random, other: Any = None) -> Any:
     """A value of which parts are others, more or gone, or those of another value; it is changed in place."""
     root = [value]
     for _ in range(often(rng)):
-        places = [*_places(root)]
+        places = [*islice(_places(root), MAX_PLACES + 1)]
         if len(places) > MAX_PLACES:
             break
         holder, key = rng.choice(places)
         kind = rng.random()
         if kind < 0.35:
-            holder[key] = rng.choice(VALUES)
+            holder[key] = _copied(rng.choice(VALUES))
         elif kind < 0.5:
             there, at = rng.choice([*_places([other])] if other is not None and rng.random() < 0.5 else places)
             holder[key] = _copied(there[at])
@@ -155,7 +156,7 @@ WRAPPED: tuple[Callable[[Any], Any], ...] = (
     lambda value: {"class_name": value, "config": {}},
     lambda value: {"class_name": "Dense", "config": value},
     lambda value: {"module": "keras", "class_name": "function", "config": value, "registered_name": "x"},
-    lambda value: [value] * 30,
+    lambda value: [_copied(value) for _ in range(30)],
     _nested,
     str,
 )

@@ -2,7 +2,9 @@
 
 A text of any length lies in a heap, and an attribute says in which, and how long it is. HDF5 makes room for that many
 bytes, gigabytes for each text, before it looks into the heap. In a heap it goes from one text to the next by the size
-that the first one says, and where that leads nowhere it goes on for ever, in code that nothing interrupts.
+that the first one says, and where that leads nowhere it goes on for ever, in code that nothing interrupts. So it does
+where what is free in the heap of a group's names leads back, and takes memory with each step; and where a tree of links
+or pieces leads to a part that it comes from.
 
 In the ways in which newer files may keep many links, attributes and pieces, a file that lies brings HDF5 down, with all
 of the process, or makes it take gigabytes. Keras never asks for them, and so they are not read; but for many links,
@@ -26,6 +28,8 @@ Data = bytes | memoryview | mmap.mmap
 # As the format has it: https://docs.hdfgroup.org, II.A, superblocks; IV.A, headers and their messages; III.E, heaps.
 SIGNATURE, HEADER = b"\x89HDF\r\n\x1a\n", b"OHDR"  # of a file; of a header of the newer kind
 LINKS, LAYOUT, ATTRIBUTE, CONTINUATION, ATTRIBUTES = 0x02, 0x08, 0x0C, 0x10, 0x15  # types of messages
+GROUP = 0x11  # the type of the message of an older group: its tree, and the heap of its names
+NO_MORE = 1  # what the last free part of such a heap says of the next
 IN_PIECES, IN_FILES = 2, 3  # classes of layouts
 PLAIN = (1, 2)  # indices of pieces that are none
 OF_ANY_LENGTH = 9  # the class of a datatype
@@ -94,6 +98,12 @@ class Headers:
                     raise ValueError("it keeps an array in another file, which is not opened")
                 if content[1] == IN_PIECES and content[5 + content[3] * content[4]] not in PLAIN:
                     raise UnreadError
+            elif kind == LAYOUT:
+                self._check_older_layout(content)
+            elif kind == GROUP:
+                place = self.widths[0]
+                self._check_tree(content[:place], 0, self.widths[1])
+                self._check_names(_number(content, place, place))
 
     def _can_be_walked(self) -> bool:
         """Whether another process comes through the links of all groups, as this one will."""
@@ -149,6 +159,43 @@ class Headers:
                     parts.append((start + around, length - 2 * around))
                 at += header + count
 
+    def _check_older_layout(self, content: bytes) -> None:
+        """Raises `ValueError` where pieces lie in a tree that is none."""
+        kind, rank, start = (content[1], content[2], 3) if content[0] == 3 else (content[2], content[1], 8)
+        if kind == IN_PIECES:
+            self._check_tree(content[start : start + self.widths[0]], 1, 8 + 8 * rank)
+
+    def _check_tree(self, root: bytes, kind: int, width: int) -> None:
+        """Raises `ValueError` where a tree with keys of a width leads to a part of it twice; there may be no tree."""
+        place, data = self.widths[0], self.data
+        nodes: list[tuple[int, int | None]] = [(_number(root, 0, place), None)] if root.strip(b"\xff") else []
+        for at, level in nodes:  # which grows
+            start = self.base + at
+            own, count = data[start + 5], _number(data, start + 6, 2)
+            if data[start : start + 5] != b"TREE" + bytes([kind]) or level not in (None, own):
+                raise ValueError("what should be a tree is none")
+            first, step = start + 8 + 2 * place + width, width + place
+            children = [_number(data, first + step * index, place) for index in range(count)]
+            if own:
+                nodes.extend((child, own - 1) for child in children)
+            self._step(count)
+        if len({at for at, _ in nodes}) < len(nodes):
+            raise ValueError("a tree leads to one of its parts twice")
+
+    def _check_names(self, at: int) -> None:
+        """Raises `ValueError` where the heap of a group's names is longer than the file, or what is free has no end."""
+        size, data, start = self.widths[1], self.data, self.base + at
+        length, free = (_number(data, start + 8 + size * index, size) for index in range(2))
+        names = self.base + _number(data, start + 8 + 2 * size, self.widths[0])
+        if data[start : start + 4] != b"HEAP" or names + length > len(data):
+            raise ValueError("the names of a group lie nowhere")
+        seen = set()
+        while free != NO_MORE and free + 2 * size <= length:
+            if free in seen:
+                raise ValueError("what is free among the names of a group has no end")
+            seen.add(free)
+            free = _number(data, names + free, size)
+
     def _check_heap(self, start: int) -> None:
         """Raises `ValueError` where a heap has no end."""
         data, start = self.data, start + self.base
@@ -165,8 +212,8 @@ class Headers:
             self._step()
             at += size
 
-    def _step(self) -> None:
-        self._left -= 1
+    def _step(self, count: int = 1) -> None:
+        self._left -= count
         if self._left < 0:
             raise ValueError("its objects have no end")
 

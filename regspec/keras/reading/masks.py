@@ -19,7 +19,7 @@ from regspec.keras.configs.kinds import nearest
 from regspec.keras.configs.models import Entry, Fields, Model
 from regspec.keras.configs.references import names_in
 from regspec.keras.configs.values import UnportedError
-from regspec.layers.attention import MultiHeadAttention
+from regspec.layers.attention_heads import MultiHeadAttention
 from regspec.layers.kinds import KINDS
 from regspec.layers.layer import Layer
 from regspec.layers.masking import Masking
