@@ -66,7 +66,8 @@ CASES = {
         {"a.units": 4, "b.units": 2},
     ),
     "one unit of all is left": Case(
-        "[Dense: {name: a, units: 5}, Dense: 2]", {"a.weight": slice(None), "a.bias": slice(None)}, {"a.units": 1}
+        "[Dense: {name: a, units: 5}, Dense: 2]", {"a.weight": slice(None), "a.bias": slice(None)}, {"a.units": 1},
+        stays="a has one of them at least",
     ),
     "softmax is of all units together": Case(
         "[Dense: {name: a, units: 5, activation: softmax}, Dense: {name: b, units: 2}]",
@@ -132,6 +133,29 @@ CASES = {
         {"a.filters": 3},
         (2, 6, 7),
     ),
+    "as many in front of each group": Case(
+        "[Conv2D: {name: a, filters: 4, kernel_size: 1}, Conv2D: {name: g, filters: 6, kernel_size: 3, groups: 2}, "
+        "Conv2D: {filters: 2, kernel_size: 1}]",
+        {"a.weight": [1], "a.bias": [1]},
+        {},
+        (2, 6, 7),
+        "g: each of its groups keeps as many",
+    ),
+    "a constant becomes none beside the zeros of a layer": Case(
+        "[Conv2D: {name: a, filters: 4, kernel_size: 1, activation: sigmoid}, ZeroPadding2D: {name: pad, padding: 1}, "
+        "Conv2D: {filters: 2, kernel_size: 3}]",
+        {"a.weight": [1, 2]},
+        {},
+        (2, 6, 7),
+        "constant in front of pad, and not behind it",
+    ),
+    "of a sum one": Case(
+        "[Dense: {name: a, units: 5}, Dense: {name: b, units: 5, inputs: x}, Add: {name: sum, inputs: [a, b]}, "
+        "Dense: 2]",
+        {"a.weight": [1, 2], "a.bias": [1, 2]},
+        {},
+        stays="constant in front of sum, and not behind it",
+    ),
     "as many of each group": Case(
         "[Conv2D: {name: a, filters: 4, kernel_size: 1}, Conv2D: {name: g, filters: 6, kernel_size: 3, groups: 2}, "
         "Conv2D: {filters: 2, kernel_size: 1}]",
@@ -176,6 +200,13 @@ CASES = {
         {"b.weight": (slice(None), [0, 1, 7])} | {f"a.weight_hh_l0{end}": slice(None) for end in ("", "_reverse")},
         {"a.layer.units": 3},
         (7, 4),
+    ),
+    "of one direction": Case(
+        "[Bidirectional: {name: a, layer: {SimpleRNN: 4}}, Dense: 2]",
+        {f"a.{name}_l0": [1] for name in ("weight_ih", "weight_hh", "bias_ih")},
+        {},
+        (7, 4),
+        "a: each of its directions keeps as many",
     ),
     "a layer that is called again": Case(
         "[Dense: {name: a, units: 4}, Dense: {name: s, units: 4, activation: tanh}, call: {layer: s}, Dense: 2]",

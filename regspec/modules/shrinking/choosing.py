@@ -130,7 +130,10 @@ def _check_shared(live: Live, needed: set[int], choice: Choice) -> None:
 
 
 def balance(choice: Choice, weight: Mapping[int, float]) -> None:
-    """Keeps groups so that no axis is left empty, and parts that must be alike are; the heaviest first."""
+    """Keeps groups so that no axis is left empty, and parts that must be alike are; the heaviest first.
+
+    Why each is kept is noted.
+    """
     before = -1
     while len(choice.gone) != before:
         before = len(choice.gone)
@@ -138,18 +141,19 @@ def balance(choice: Choice, weight: Mapping[int, float]) -> None:
             ties = [tie for tie in call.ties.ties if any(call.has(place) for place in tie.places)]
             roots = [choice.units.roots(choice.units_at(call, tie)) for tie in ties]
             for tie, own in zip(ties, roots, strict=True):
-                _keep(choice, own, tie.size - 1, weight)
+                _keep(choice, own, tie.size - 1, weight, f"{call.name} has one of them at least")
             parted = [(tie, own) for tie, own in zip(ties, roots, strict=True) if tie.parts > 1]
             if parted:
-                _even_parts(choice, [own.reshape(tie.parts, -1) for tie, own in parted], weight)
+                why = f"{call.name}: each of its groups keeps as many"
+                _even_parts(choice, [own.reshape(tie.parts, -1) for tie, own in parted], weight, why)
             for word in {tie.alike for tie in ties if tie.alike}:
                 some = [own for tie, own in zip(ties, roots, strict=True) if tie.alike == word]
                 fewest = min(_count(choice, own) for own in some)
                 for own in some:
-                    _keep(choice, own, fewest, weight)
+                    _keep(choice, own, fewest, weight, f"{call.name}: each of its directions keeps as many")
 
 
-def _even_parts(choice: Choice, axes: list[Ids], weight: Mapping[int, float]) -> None:
+def _even_parts(choice: Choice, axes: list[Ids], weight: Mapping[int, float], why: str) -> None:
     """Keeps units so that of each part there goes as much as of the others, or all of it."""
     parts = len(axes[0])
     whole = [all(_count(choice, axis[part]) == axis.shape[1] for axis in axes) for part in range(parts)]
@@ -159,20 +163,21 @@ def _even_parts(choice: Choice, axes: list[Ids], weight: Mapping[int, float]) ->
         left = [axis[part] for part in range(parts) if not whole[part]]
         fewest = min(min(_count(choice, each) for each in left), axis.shape[1] - 1)
         for each in left:
-            _keep(choice, each, fewest, weight)
+            _keep(choice, each, fewest, weight, why)
 
 
 def _count(choice: Choice, roots: Ids) -> int:
     return sum(root in choice.gone for root in roots.tolist())
 
 
-def _keep(choice: Choice, roots: Ids, most: int, weight: Mapping[int, float]) -> None:
+def _keep(choice: Choice, roots: Ids, most: int, weight: Mapping[int, float], why: str) -> None:
     """Keeps units so that at most so many go."""
     going = [root for root in roots.tolist() if root in choice.gone]
     distinct = sorted(dict.fromkeys(going), key=lambda root: -weight.get(root, 0.0))
     while len(going) > most:
         kept = distinct.pop(0)
         choice.gone.discard(kept)
+        choice.stays[kept] = why
         going = [root for root in going if root != kept]
 
 
