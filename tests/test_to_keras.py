@@ -183,6 +183,24 @@ def test_there_and_back(name: str, tmp_path: Path) -> None:
         assert without_names(regspec.port(tmp_path / "printed.keras")) == without_names(port)
 
 
+@pytest.mark.parametrize("axis", [-1, 1, -2, 3, [-2, -1], [1, 2, 3], [-3, -2, -1]], ids=str)
+def test_axes_return_as_they_are_written(axis: Any, tmp_path: Path) -> None:
+    """From the front or from behind; one that is the last is not said."""
+    x = first = keras.Input((4, 3, 5))
+    if isinstance(axis, int):
+        x = keras.layers.BatchNormalization(axis=axis)(x)
+        x = keras.layers.GroupNormalization(1, axis=axis)(x)
+        x = keras.layers.Concatenate(axis=axis)([x, first])
+        x = keras.ops.log_softmax(keras.ops.softmax(x, axis=axis), axis=axis)
+    else:  # on torch Keras's classes know the last axes alone
+        x = keras.layers.RMSNormalization(axis=axis)(keras.layers.LayerNormalization(axis=axis)(x))
+    x = keras.layers.Softmax(axis=axis)(keras.layers.UnitNormalization(axis=axis)(x))
+    keras.Model(first, x).save(tmp_path / "model.keras")
+    port = regspec.port(tmp_path / "model.keras")
+    again = regspec.port(regspec.to_keras(port, tmp_path / "again.keras").files[0])
+    assert again.text == port.text
+
+
 def test_one_axis_is_a_number(tmp_path: Path) -> None:
     file = regspec.to_keras(regspec.loads(SINGLE), tmp_path / "model.keras").files[0]
     assert "[1]" not in regspec.port(file).text

@@ -38,9 +38,10 @@ class ChannelNormalization(AffineSlots):
 
     def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
         """The axis of the channels, which Keras must be told where it is not the last."""
-        axis = xs[0].spec_axis(self._channels(xs[0]))
-        is_last = axis == xs[0].rank - 1
-        return {"axis": None if is_last else axis}
+        x = xs[0]
+        axis = x.spec_axis(self._channels(x))
+        is_said = self.axis is not None and x.is_plain
+        return {"axis": self.axis if is_said else None if axis == x.rank - 1 else axis}
 
     def literal_order(self, x: Symbol) -> Order:
         return x.spec_order
@@ -235,7 +236,10 @@ class FeatureNormalization(Layer):
 
     def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
         x = xs[0]
-        places = tuple(sorted(map(self.literal_order(x).index, self.normalized(x))))
+        order = self.literal_order(x)
+        if x.is_plain and order == x.spec_order:
+            return {"axis": self.axis}
+        places = tuple(sorted(map(order.index, self.normalized(x))))
         return {"axis": (-1,) if places == (x.rank - 1,) else places}
 
     def normalized(self, x: Symbol) -> tuple[int, ...]:

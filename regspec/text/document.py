@@ -18,6 +18,15 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
+from yaml import (
+    AliasEvent,
+    DocumentStartEvent,
+    MappingEndEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+)
 
 from regspec.text.problems import Problem, Problems, RegspecError
 
@@ -241,13 +250,12 @@ class _Container:
 
     def merge(self) -> None:
         """Puts in what stands behind <<: before the mapping's own keys, which win, and the first of several too."""
-        if self.merged:
-            own = dict(self.value)
-            self.value.clear()
-            for each in self.merged:
-                for key, value in each.items():
-                    self.value.setdefault(key, value)
-            self.value.update(own)
+        own = dict(self.value)
+        self.value.clear()
+        for each in self.merged or ():
+            for key, value in each.items():
+                self.value.setdefault(key, value)
+        self.value.update(own)
 
 
 _NO_KEY = object()
@@ -263,6 +271,7 @@ class _Reader:
         self.path = path
         self.problems = Problems()
         self.anchors: dict[str, _Container | None] = {}  # None while the anchored part is still open
+        self.resolved: dict[str, Any] = {}  # the values of plain scalars, of which many are alike
         self.open: list[_Container] = []
         self.root: Any = None
 
@@ -271,22 +280,23 @@ class _Reader:
         documents = 0
         for event in iter(LOADER(self.text).get_event, None):
             kind = type(event)
-            if kind is yaml.ScalarEvent:
+            if kind is ScalarEvent:
                 self._put(self._scalar(event), event)
-            elif kind is yaml.MappingStartEvent:
+            elif kind is MappingStartEvent:
                 self._start({}, event)
-            elif kind is yaml.SequenceStartEvent:
+            elif kind is SequenceStartEvent:
                 self._start([], event)
-            elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
+            elif kind is MappingEndEvent or kind is SequenceEndEvent:
                 closed = self.open.pop()
-                closed.merge()
+                if closed.merged:
+                    closed.merge()
                 closed.size += len(closed.value)
                 if closed.anchor is not None:
                     self.anchors[closed.anchor] = closed
                 self._add(closed, event)
-            elif kind is yaml.AliasEvent:
+            elif kind is AliasEvent:
                 self._alias(event)
-            elif kind is yaml.DocumentStartEvent:
+            elif kind is DocumentStartEvent:
                 documents += 1
                 if documents == 2:
                     raise RegspecError(self._problem(event, "a file holds one document, and here a second begins"))
@@ -361,7 +371,9 @@ class _Reader:
         is_plain = event.implicit[0]
         if is_plain and text == "<<" and event.anchor is None and self._awaits_key:
             return _MERGE
-        value = self._resolve(text, event) if is_plain and text[:1] in _FIRST_OF_OTHERS else text
+        value: Any = text
+        if is_plain and text[:1] in _FIRST_OF_OTHERS:
+            value = self._value(text, event)
         if event.anchor is not None:
             self._anchor(event)
             self.anchors[event.anchor] = _Container(value, None)
@@ -375,6 +387,15 @@ class _Reader:
     def _anchor(self, event: Any) -> None:
         if event.anchor in self.anchors:
             raise RegspecError(self._problem(event, f"the anchor '&{event.anchor}' is given twice"))
+
+    def _value(self, text: str, event: Any) -> Any:
+        """The value of a plain scalar; one that stands at several places is resolved once, unless it is a fault."""
+        if text not in self.resolved:
+            before, value = len(self.problems), self._resolve(text, event)
+            if len(self.problems) > before:
+                return value
+            self.resolved[text] = value
+        return self.resolved[text]
 
     def _resolve(self, text: str, event: Any) -> Any:
         """The value of a plain scalar by YAML 1.2's core schema."""

@@ -50,8 +50,13 @@ def _activation(operation: Operation) -> Applied:
 
 @rule("Softmax")
 def _softmax(operation: Operation) -> Applied:
-    operation.axis(-1)
-    return plain(operation)
+    axis = operation.axis(-1)
+    (x,) = operation.on(operation["x"])
+    return Applied("Softmax", {} if _is_last(axis, operation, x) else {"axis": axis}, (x,))
+
+
+def _is_last(axis: Any, operation: Operation, x: Operand) -> bool:
+    return isinstance(axis, int) and axis in (-1, (operation.rank(x) or 0) - 1)
 
 
 @rule("LogSoftmax")
@@ -59,7 +64,8 @@ def _log_softmax(operation: Operation) -> Applied:
     axis = operation.axis(-1)
     (x,) = operation.on(operation["x"])
     if isinstance(axis, int):
-        return Applied("Activation", {"activation": "log_softmax" if axis == -1 else {"log_softmax": axis}}, (x,))
+        is_last = _is_last(axis, operation, x)
+        return Applied("Activation", {"activation": "log_softmax" if is_last else {"log_softmax": axis}}, (x,))
     return Applied("Subtract", {}, (x, Applied("Logsumexp", {"axis": axis, "keepdims": True}, (x,))))
 
 

@@ -90,9 +90,9 @@ class Regularized(Penalized):
         Raises:
             ValueError: where there is a term of the name already.
         """
-        for name, paths in weights.items():
-            own = (paths,) if isinstance(paths, str) else paths
-            self._regspec.add(name, WeightTerm(regularizer, own, counts_frozen, adds_parameters))
+        first = WeightTerm(regularizer, (), counts_frozen, adds_parameters)
+        owns = {name: (paths,) if isinstance(paths, str) else paths for name, paths in weights.items()}
+        self._regspec.add({name: first.at(own) for name, own in owns.items()})
 
     def add_unit_terms(
         self,
@@ -109,8 +109,8 @@ class Regularized(Penalized):
         Raises:
             ValueError: where there is a term of the name already.
         """
-        for name, slices in units.items():
-            self._regspec.add(name, UnitTerm(regularizer, slices_of(slices), counts_frozen))
+        terms = {name: UnitTerm(regularizer, slices_of(slices), counts_frozen) for name, slices in units.items()}
+        self._regspec.add(terms)
 
     def add_activity_terms(
         self,
@@ -133,7 +133,7 @@ class Regularized(Penalized):
         for name, path in outputs.items():
             module = self.get_submodule(path)
             listener = Listener(regularizer, reduction, reading)
-            self._regspec.add(name, listener)
+            self._regspec.add({name: listener})
             listener.listen(module, by_hook=self._listens_by_hooks or not path or "." in path)
         forget_compiled()
 

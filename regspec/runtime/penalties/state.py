@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from regspec.runtime.kernels.sharded import fill, whole
 from regspec.runtime.penalties.listeners import ROOM, Heard, Listener
 from regspec.runtime.penalties.terms import WeightTerm
-from regspec.runtime.penalties.tracing import Strengths
+from regspec.runtime.penalties.tracing import Strengths, strength_now
 from regspec.runtime.penalties.weights import tensor_at
 
 AnyTerm = WeightTerm | Listener
@@ -35,12 +35,16 @@ class State:
         self.attached: list[str] = []  # the terms that `regspec.regularize` gave it
         self.bindings: list[Any] = []  # to optimizers, by `regspec.bind`
 
-    def add(self, name: str, term: AnyTerm) -> None:
-        """Adds a term. Raises `ValueError` where there is one of the name."""
-        if name in self.terms:
-            raise ValueError(f"there is a term '{name}' already")
-        self.terms[name] = term
-        term.place(self.strengths)
+    def add(self, terms: Mapping[str, AnyTerm]) -> None:
+        """Adds terms by their names. Raises `ValueError` where there is one of a name."""
+        for name in terms:
+            if name in self.terms:
+                raise ValueError(f"there is a term '{name}' already")
+        self.terms.update(terms)
+        place = self.strengths.add([strength_now(part) for term in terms.values() for part in term.parts])
+        for term in terms.values():
+            term.place(self.strengths, place)
+            place += len(term.parts)
 
     def forget(self) -> None:
         """Lets go of what was heard."""

@@ -42,9 +42,8 @@ class Term:
         self.traced = self.parts  # until it has a place
         self.refresh()
 
-    def place(self, strengths: Strengths) -> None:
-        """Says which tensor has its strengths in compiled code."""
-        first = strengths.add([strength_now(part) for part in self.parts])
+    def place(self, strengths: Strengths, first: int) -> None:
+        """Says which tensor has its strengths in compiled code, and the index of its first part's."""
         self.traced = tuple([traced(part, strengths, index) for index, part in enumerate(self.parts, first)])
 
     def refresh(self) -> None:
@@ -177,6 +176,13 @@ class WeightTerm(Term):
         self.counts_frozen = counts_frozen
         self.adds_parameters = adds_parameters
         self.ways = tuple(tuple(path.split(".")) for path in parameters)
+
+    def at(self, parameters: tuple[str, ...]) -> WeightTerm:
+        """A term like this one, which has no place yet, for other parameters."""
+        made = object.__new__(type(self))
+        ways = tuple(tuple(path.split(".")) for path in parameters)
+        made.__dict__.update(self.__dict__, routes=[*self.routes], parameters=parameters, ways=ways)
+        return made
 
     def weight(self, module: nn.Module, seen: Seen | None = None) -> Tensor | None:
         """The weight now; None where it is frozen, and where another term has it that was ``seen``.

@@ -46,8 +46,7 @@ class Strengths:
         with torch.inference_mode(False):
             if (lacking := len(self.values) - len(self.tensor)) > 0:
                 self.tensor = torch.cat([self.tensor, self.tensor.new_zeros(len(self.tensor) + lacking)])
-            for index, value in enumerate(values, first):
-                self.tensor[index] = value
+            self.tensor[first : len(self.values)] = torch.tensor(values, dtype=torch.float64, device="cpu")
         return first
 
     def set(self, index: int, value: float) -> None:
