@@ -47,6 +47,7 @@ class Case:
     more: dict[str, Any] = None  # type: ignore[assignment]
 
 
+RECURRENT = {"kernel_size": [3, 2], "padding": "same"}
 CONV = {"filters": 4, "kernel_size": [3, 2], "padding": "same"}
 OUT: list[Any] = ["GlobalAveragePooling2D", {"Dense": {"name": "out", "units": 2}}]
 RESIDUAL = {
@@ -176,6 +177,75 @@ CASES = {
             ),
             "att.attention_output.units": lasso(m.att.output.weight, m.att.output.bias),
         },
+    ),
+    "heads of queries that share one of keys": Case(
+        [6, 5],
+        [
+            {"Dense": {"name": "wide", "units": 4}},
+            {
+                "GroupQueryAttention": {
+                    "name": "att",
+                    "head_dim": 2,
+                    "num_query_heads": 6,
+                    "num_key_value_heads": 3,
+                    "use_gate": True,
+                    "inputs": ["wide", "wide"],
+                }
+            },
+            {"Flatten": {"name": "flat"}},
+            {"Dense": {"name": "out", "units": 2}},
+        ],
+        lambda m: {
+            "att.query.units": lasso(
+                *(x.reshape(3, -1) for each in (m.att.query, m.att.gate, m.att.key, m.att.value) for x in both(each))
+            ),
+        },
+    ),
+    "convolutional recurrent layers": Case(
+        [4, 2, 7, 5],
+        [
+            {"ConvLSTM2D": {"name": "encoder", "filters": 3, **RECURRENT, "return_state": True}},
+            {"ConvLSTM2D": {"name": "apart", "filters": 4, **RECURRENT, "return_sequences": True, "inputs": "x"}},
+            {
+                "ConvLSTM2D": {
+                    "name": "decoder",
+                    "filters": 3,
+                    **RECURRENT,
+                    "inputs": ["apart", "encoder.1", "encoder.2"],
+                }
+            },
+            *OUT,
+        ],
+        lambda m: {
+            "encoder.units": lasso(
+                *(gated(x, 4) for each in (m.encoder, m.decoder) for x in (each.weight_ih, each.weight_hh, each.bias))
+            ),
+            "apart.units": lasso(*(gated(x, 4) for x in (m.apart.weight_ih, m.apart.weight_hh, m.apart.bias))),
+        },
+    ),
+    "locally connected layers": Case(
+        [2, 7],
+        [
+            {"Conv1D": {"name": "a", "filters": 4, "kernel_size": 2}},
+            {"LocallyConnected1D": {"name": "local", "filters": 3, "kernel_size": 3}},
+            {"Flatten": {"name": "flat"}},
+            {"Dense": {"name": "out", "units": 2}},
+        ],
+        lambda m: {"a.units": lasso(*both(m.a)), "local.units": lasso(m.local.weight.movedim(2, 0), m.local.bias)},
+    ),
+    "locally connected layers with channels last": Case(
+        [7, 5, 2],
+        [
+            {"Conv2D": {"name": "a", "filters": 4, "kernel_size": 2}},
+            {"LocallyConnected2D": {"name": "local", "filters": 3, "kernel_size": [3, 2]}},
+            {"Flatten": {"name": "flat"}},
+            {"Dense": {"name": "out", "units": 2}},
+        ],
+        lambda m: {
+            "a.units": lasso(*both(m.a)),
+            "local.units": lasso(m.local.weight.movedim(2, 0), m.local.bias),
+        },
+        {"data_format": "channels_last"},
     ),
     "a flattened image": Case(
         [2, 7, 5],
@@ -309,6 +379,18 @@ def test_what_a_group_of_zeros_is_goes(name: str) -> None:
         assert len(small._regspec.terms[term].weight(small)) == len(own.weight(model)) - 1
     x = torch.randn(3, *CASES[name].shape)
     torch.testing.assert_close(small(x), model(x), rtol=1e-5, atol=1e-5)
+
+
+def test_features_of_a_query_stay_where_the_output_has_as_many() -> None:
+    name = "heads of queries that share one of keys"
+    model = filled(regspec.build(spec_of(CASES[name]), seed=0)).eval()
+    with torch.no_grad():
+        for each in both(model.wide):
+            each[1] = 0
+    small = regspec.shrink(model).build().eval()
+    assert small.wide.out_features == 4
+    x = torch.randn(3, *CASES[name].shape)
+    torch.testing.assert_close(small(x), model(x))
 
 
 SUM = CASES["a residual sum and a normalization"]

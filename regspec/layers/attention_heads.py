@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
+from dataclasses import replace
 from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -20,6 +21,8 @@ from regspec.layers.kinds import kind
 from regspec.layers.layer import Weight
 from regspec.layers.slots import BiasSlot, KernelSlot
 from regspec.layers.ties import FieldPath, Place, Tie, Ties
+
+AXES_OF_HEADS = (("kernel", 1), ("bias", 0))  # of a projection to heads
 
 
 class Projected(KernelSlot, BiasSlot, Attending):
@@ -115,6 +118,8 @@ class Projected(KernelSlot, BiasSlot, Attending):
         kernels = [(i, f"{name}.kernel") for name, i in taken.items() if f"{name}.kernel" in weights]
         own = [[Place(name, 0) for index, name in kernels if index == i] for i, _ in enumerate(xs)]
         ties = [Tie(x.size(-1), (Place(i, x.rank - 1), *own[i])) for i, x in enumerate(xs)]
+        if not self.output_field:
+            ties[0] = replace(ties[0], stays="its output has as many features as its query")
         shape = weights["attention_output.kernel"].shape or ()
         if len(shape) == 3:
             made = (Place("attention_output.kernel", 2), Place("attention_output.bias", 0), Place(~0, xs[0].rank - 1))
@@ -323,6 +328,23 @@ class GroupQueryAttention(Projected):
             *gate,
             *self.projection("value", "value", value.size(-1), shared, width),
             *self.output_projection(heads, width, (query.size(-1),)),
+        )
+
+    def head_ties(self, names: Collection[str]) -> tuple[Tie, ...]:
+        """A head of keys and values goes with all heads of queries that share it; how wide it is scales the scores."""
+        shared = self.num_query_heads // self.num_key_value_heads
+        inner = {"query": shared, "gate": shared, "key": 1, "value": 1}
+        both = [(f"{name}.{slot}", axis, each) for name, each in inner.items() for slot, axis in AXES_OF_HEADS]
+        heads = [Place(name, axis, inner=each) for name, axis, each in both if name in names]
+        return (
+            Tie(
+                self.num_key_value_heads,
+                (*heads, Place("attention_output.kernel", 0, inner=shared)),
+                ("num_key_value_heads",),
+                others=((("num_query_heads",), shared),),
+                stays="their scores are an output" if self.return_attention_scores else "",
+                apart=tuple(name for name, *_ in both if not name.startswith("value")),
+            ),
         )
 
     def output_shape(self, x: Symbol, *others: Symbol) -> Shape | list[Shape]:

@@ -38,7 +38,8 @@ def sliced(live: Live, choice: Choice) -> Sliced:
         for tie in call.ties.ties:
             if tie.field and any(call.has(place) for place in tie.places):
                 left = tie.size - int(choice.is_gone(choice.units_at(call, tie)).sum())
-                fields[tie.field] = (tie.size * tie.each, left * tie.each)
+                for path, each in ((tie.field, tie.each), *tie.others):
+                    fields[path] = (tie.size * each, left * each)
         for fold, added in _folded(live, choice, call):
             result.folded += 1
             if fold.bias in call.weights:
