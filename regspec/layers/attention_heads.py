@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from dataclasses import replace
 from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -118,12 +117,11 @@ class Projected(KernelSlot, BiasSlot, Attending):
         kernels = [(i, f"{name}.kernel") for name, i in taken.items() if f"{name}.kernel" in weights]
         own = [[Place(name, 0) for index, name in kernels if index == i] for i, _ in enumerate(xs)]
         ties = [Tie(x.size(-1), (Place(i, x.rank - 1), *own[i])) for i, x in enumerate(xs)]
-        if not self.output_field:
-            ties[0] = replace(ties[0], stays="its output has as many features as its query")
         shape = weights["attention_output.kernel"].shape or ()
         if len(shape) == 3:
-            made = (Place("attention_output.kernel", 2), Place("attention_output.bias", 0), Place(~0, xs[0].rank - 1))
-            ties.append(Tie(shape[2], made, self.output_field))
+            last = xs[0].rank - 1
+            made = (Place("attention_output.kernel", 2), Place("attention_output.bias", 0), Place(~0, last))
+            ties.append(Tie(shape[2], made, self.output_field, follows=Place(0, last)))
         return Ties((*ties, *self.head_ties(weights)))
 
     # what says how many units its output has, if that need not be as many as before
