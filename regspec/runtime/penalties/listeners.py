@@ -6,14 +6,14 @@ it: a small one is kept, up to `ROOM` in all, and a larger one is reduced at onc
 reads costs little more than one without. What follows from keeping outputs:
 
 - An operation in place may change an output before its penalty is read. So the first forward of each mode keeps copies,
-  which share their memory until one is written to, and learns from the tensors' versions which outputs are changed;
-  those are copied from then on, and any other change is an error: in training when the forward ends, in evaluation when
-  the penalty is read.
+  and learns from the tensors' versions which outputs are changed; those are copied from then on, and any other change
+  is an error: in training when the forward ends, in evaluation when the penalty is read. Copies that share memory until
+  one is written to (`torch._lazy_clone`) were tried: `numpy` of such an output is wrong in torch 2.13.
 - In evaluation, what the model itself gives, or takes, is copied where it has a penalty: its caller may change it.
 - Tensors of inference mode have no versions: each is copied.
 - A backward pass frees what the graph keeps as it comes by, and what is kept here only later. So the loss, when it is
-  read, puts its penalty in the place of each large output. A step of 6 layers of 1024 with 1024 rows then takes as much
-  memory as one without penalties; it took 1.19 of that before, and the usual loop takes 1.37.
+  read, puts its penalty in the place of each large output. A step after the first, of 6 layers of 1024 with 1024 rows,
+  then takes as much memory as one without penalties, where the usual loop takes 1.37; the first one takes 1.19.
 - Under checkpointing, an output that is kept stays in memory, though what is behind it does not.
 - A forward that is recomputed in the backward pass notes nothing; its hooks compute what they did in the forward, so
   that the saved tensors correspond.
@@ -49,7 +49,7 @@ import torch
 from torch import Tensor, nn
 from torch.compiler import is_compiling, is_dynamo_compiling
 
-from regspec.runtime.kernels.fused import can_fuse, is_plain
+from regspec.runtime.kernels.fused import is_plain
 from regspec.runtime.penalties.passes import (
     is_differentiated,
     is_in_backward,
@@ -158,9 +158,9 @@ class Listener(Term):
             self.is_changed[notes.mode] = True
         is_changed = self.is_changed[notes.mode]
         if is_changed or (notes.is_training and not module.training):  # a part in evaluation: no error at the end
-            return self, _copy(x), None, COPY, share
+            return self, x.clone(), None, COPY, share
         notes.is_learning = notes.is_learning or is_changed is None
-        return self, x if is_changed is False else _copy(x), x, x._version, share
+        return self, x if is_changed is False else x.clone(), x, x._version, share
 
     def _alone(self, x: Tensor, share: float, notes: Notes) -> Heard:
         """An output without a gradient, or its penalty."""
@@ -173,13 +173,6 @@ class Listener(Term):
             return self, x.clone(), None, COPY, share
         notes.is_learning = notes.is_learning or is_changed is None
         return self, x if is_changed is False else x.clone(), x, x._version, share
-
-
-def _copy(x: Tensor) -> Tensor:
-    """A copy of an output, which takes memory when that is changed, and not before, where torch can do so."""
-    is_seen = torch._C._len_torch_dispatch_stack() > 0  # a mode of torch may not know the operation
-    own_memory = is_seen or not (is_plain(x) and can_fuse()) or x.layout != torch.strided or x.is_nested
-    return x.clone() if own_memory else torch._lazy_clone(x)
 
 
 class Listened:

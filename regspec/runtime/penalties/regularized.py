@@ -213,7 +213,8 @@ class Regularized(Penalized):
                     total.add(term, weight, 1.0)
                 if term.scheduled and not term.scheduled[0].is_set and self.training and torch.is_grad_enabled():
                     raise RuntimeError(_UNSET)
-        self._regspec.heard = [let_go(each) if each[0] in listeners else each for each in self._regspec.heard]
+        if total.can_fuse and torch.is_grad_enabled():
+            self._regspec.heard = [let_go(each) if each[0] in listeners else each for each in self._regspec.heard]
         heard = heard_by(self, listeners)
         total.penalties += [penalty for _, penalty, _, kind, _ in heard if kind == PENALTY]
         for listener, x, share in read(heard):

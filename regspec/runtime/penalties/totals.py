@@ -75,13 +75,13 @@ class Total:
 
 def is_large(x: Tensor) -> bool:
     """Whether an output has a node of its own."""
-    return x.grad_fn is not None and x.nbytes > LARGE
+    return x.nbytes > LARGE and x.grad_fn is not None
 
 
 def let_go(heard: Heard) -> Heard:
     """A large output's penalty in its place, so that the backward pass frees the output as soon as it has come by."""
     x = heard[1]
-    if not (is_plain(x) and is_large(x) and torch.is_grad_enabled() and can_fuse()):
+    if not (is_plain(x) and is_large(x)):
         return heard
     total = Total()
     for listener, own, share in read([heard]):
