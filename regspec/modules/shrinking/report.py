@@ -24,6 +24,7 @@ class Change:
     field: str
     before: Any
     after: Any
+    counts_units: bool = True  # and not groups of them
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class ShrinkReport:
     @property
     def units(self) -> tuple[int, int]:
         """How many units the fields of layers said, and say."""
-        numbers = [each for each in self.changes if type(each.before) is int]
+        numbers = [each for each in self.changes if each.counts_units and type(each.before) is int]
         return sum(each.before for each in numbers), sum(each.after for each in numbers)
 
     def as_dict(self) -> dict[str, Any]:
@@ -90,7 +91,9 @@ class ShrinkReport:
 def changes_in(left: Sliced) -> tuple[Change, ...]:
     """What fields said, and say."""
     return tuple(
-        Change(path, ".".join(str(step) for step in field if step != "*"), before, after)
+        Change(
+            path, ".".join(str(step) for step in field if step != "*"), before, after, (path, field) not in left.groups
+        )
         for path, fields in left.fields.items()
         for field, (before, after) in fields.items()
     )
