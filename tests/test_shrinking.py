@@ -191,6 +191,50 @@ CASES = {
         {"a.num_heads": 2, "a.value_dim": 3},
         (7, 6),
     ),
+    "attention gives as many as before": Case(
+        "[Dense: {name: d, units: 6}, MultiHeadAttention: {name: a, num_heads: 2, key_dim: 3, inputs: [d, d]}, "
+        "Dense: 2]",
+        {"d.weight": [1], "d.bias": [1]},
+        {"d.units": 5, "a.output_shape": 6},
+        (7, 4),
+    ),
+    "attention gives fewer than it takes": Case(
+        "[Dense: {name: d, units: 6}, MultiHeadAttention: {name: a, num_heads: 2, key_dim: 3, inputs: [d, d]}, "
+        "Dense: {name: b, units: 2}]",
+        {"b.weight": (slice(None), [1, 4])},
+        {"a.output_shape": 4},
+        (7, 4),
+    ),
+    "attention gives as few as it takes": Case(
+        "[Dense: {name: d, units: 6}, MultiHeadAttention: {name: a, num_heads: 2, key_dim: 3, inputs: [d, d]}, "
+        "Dense: {name: b, units: 2}]",
+        {"d.weight": [1], "d.bias": [1], "b.weight": (slice(None), 4)},
+        {"d.units": 5},
+        (7, 4),
+    ),
+    "attention that says what it gives": Case(
+        "[Dense: {name: d, units: 6}, "
+        "MultiHeadAttention: {name: a, num_heads: 2, key_dim: 3, output_shape: 6, inputs: [d, d]}, "
+        "Dense: {name: b, units: 2}]",
+        {"d.weight": [1], "d.bias": [1], "b.weight": (slice(None), [1, 4])},
+        {"d.units": 5, "a.output_shape": 4},
+        (7, 4),
+    ),
+    "attention that can't say what it gives": Case(
+        "[Dense: {name: d, units: 6}, GroupQueryAttention: {name: a, head_dim: 2, num_query_heads: 4, "
+        "num_key_value_heads: 2, inputs: [d, d]}, Dense: {name: b, units: 2}]",
+        {"d.weight": [1, 2], "d.bias": [1, 2], "b.weight": (slice(None), 4)},
+        {"d.units": 5},
+        (7, 4),
+        "a gives as many as it takes",
+    ),
+    "attention that can't say what it gives, and a sum": Case(
+        "[Dense: {name: d, units: 6}, GroupQueryAttention: {name: a, head_dim: 2, num_query_heads: 4, "
+        "num_key_value_heads: 2, inputs: [d, d]}, Add: {inputs: [a, d]}, Dense: {name: b, units: 2}]",
+        {"d.weight": [1, 2], "d.bias": [1, 2], "a.output.weight": [1, 3], "a.output.bias": [1, 3]},
+        {"d.units": 5},
+        (7, 4),
+    ),
     "a layer at each step": Case(
         "[TimeDistributed: {name: a, layer: {Dense: 5}}, Dense: 2]", {"a.weight": [1], "a.bias": [1]},
         {"a.layer.units": 4}, (7, 4),

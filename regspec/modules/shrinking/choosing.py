@@ -32,6 +32,13 @@ class Choice:
         return ids[first]
 
 
+def axis_of(call: Call, place: Place) -> Ids:
+    """The units along the whole axis of an input or output."""
+    found = call.tensor(place).axes[place.axis]
+    assert found is not None  # a tie has given them
+    return found
+
+
 def ids_at(units: Units, call: Call, place: Place, tie: Tie) -> Ids:
     """The units at each index of a place."""
     whole = units.weights[call.path, place.of, place.axis] if isinstance(place.of, str) else None
@@ -146,6 +153,11 @@ def balance(choice: Choice, weight: Mapping[int, float]) -> None:
             if parted:
                 why = f"{call.name}: each of its groups keeps as many"
                 _even_parts(choice, [own.reshape(tie.parts, -1) for tie, own in parted], weight, why)
+            for tie, own in zip(ties, roots, strict=True):
+                if tie.follows is not None and not tie.field:
+                    taken = choice.units.roots(axis_of(call, tie.follows))
+                    _keep(choice, own, _count(choice, taken), weight, why := f"{call.name} gives as many as it takes")
+                    _keep(choice, taken, _count(choice, own), weight, why)
             for word in {tie.alike for tie in ties if tie.alike}:
                 some = [own for tie, own in zip(ties, roots, strict=True) if tie.alike == word]
                 fewest = min(_count(choice, own) for own in some)

@@ -77,7 +77,8 @@ class ShrinkReport:
         yield f"{units:,} units → {left:,}; {weights:,} weights → {fewer:,}"
         for each in self.changes:
             if each.before != each.after:
-                yield f"{each.layer}: {each.field} {each.before} → {each.after}"
+                before = "unsaid" if each.before is None else each.before
+                yield f"{each.layer}: {each.field} {before} → {each.after}"
         for why, count in [*self.stays.items()][:SHOWN]:
             yield f"{count} {'stays' if count == 1 else 'stay'}: {why}"
         if self.folded:
@@ -90,13 +91,15 @@ class ShrinkReport:
 
 def changes_in(left: Sliced) -> tuple[Change, ...]:
     """What fields said, and say."""
-    return tuple(
-        Change(
-            path, ".".join(str(step) for step in field if step != "*"), before, after, (path, field) not in left.groups
-        )
-        for path, fields in left.fields.items()
-        for field, (before, after) in fields.items()
-    )
+    found = []
+    for path, fields in left.fields.items():
+        for field, (before, after) in fields.items():
+            name = ".".join(str(step) for step in field if step != "*")
+            if (path, field) not in left.unsaid:
+                found.append(Change(path, name, before, after, (path, field) not in left.groups))
+            elif before != after:
+                found.append(Change(path, name, None, after))
+    return tuple(found)
 
 
 def reasons(live: Live, choice: Choice) -> dict[str, int]:
