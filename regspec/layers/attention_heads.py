@@ -117,8 +117,9 @@ class Projected(KernelSlot, BiasSlot, Attending):
         ties = [Tie(x.size(-1), (Place(i, x.rank - 1), *own[i])) for i, x in enumerate(xs)]
         shape = weights["attention_output.kernel"].shape or ()
         if len(shape) == 3:
-            made = (Place("attention_output.kernel", 2), Place("attention_output.bias", 0), Place(~0, xs[0].rank - 1))
-            ties.append(Tie(shape[2], made, self.output_field))
+            last = xs[0].rank - 1
+            made = (Place("attention_output.kernel", 2), Place("attention_output.bias", 0), Place(~0, last))
+            ties.append(Tie(shape[2], made, self.output_field, follows=Place(0, last)))
         return Ties((*ties, *self.head_ties(weights)))
 
     # what says how many units its output has, if that need not be as many as before

@@ -28,7 +28,8 @@ from regspec.modules.optimizers import (
     stands_still,
 )
 from regspec.modules.parts import Part, Route, removed_first, weights_of
-from regspec.modules.routes import add_gradients, penalty_on_gradient, shrink
+from regspec.modules.proximal import ProximalSteps
+from regspec.modules.routes import add_gradients, penalty_on_gradient
 from regspec.runtime import Regularized
 from regspec.runtime.kernels.sharded import shard
 from regspec.runtime.penalties.listeners import Listener, listeners_of
@@ -191,6 +192,7 @@ class Steps:
         self.optimizer = optimizer
         self.bindings: list[Binding] = []
         self.parts: dict[Route, list[Part]] = {}  # of weights, by route
+        self.proximal = ProximalSteps(())
         self.carried: list[Part] = []  # of outputs
         self.decays = Decays(optimizer)
         self.hooks: list[Any] = []
@@ -253,6 +255,7 @@ class Steps:
         of_weights = [part for part in parts if isinstance(part.term, WeightTerm)]
         self.parts = {route: [part for part in of_weights if part.route == route] for route in get_args(Route)}
         self.carried = [part for part in parts if isinstance(part.term, Listener)]
+        self.proximal = ProximalSteps(self.parts["proximal"])
         self.decays.arrange(self.parts["decay"])
 
     # -- hooks ---------------------------------------------------------------------------------------------------------
@@ -315,9 +318,8 @@ class Steps:
         skipped = getattr(optimizer, "found_inf", None)  # of a fused optimizer, whose step GradScaler may skip
         if skipped is not None and skipped.item():
             return
-        proximal = self.parts["proximal"]
-        groups = {parameter: group for group in optimizer.param_groups if proximal for parameter in group["params"]}
-        shrink(proximal, optimizer, groups)
+        if self.parts["proximal"]:
+            self.proximal.act(optimizer)
         constrained = [each for each in self.bindings if any(module._regspec.constraints for module in each.modules())]
         if constrained and not stands_still(optimizer):
             for binding in constrained:
