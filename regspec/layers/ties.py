@@ -56,6 +56,7 @@ class Tie:
     places: tuple[Place, ...]
     field: FieldPath = ()  # what says how many there are
     each: int = 1  # what that counts of each unit
+    others: tuple[tuple[FieldPath, int], ...] = ()  # further fields that count them, and what of each unit
     follows: Place | None = None  # the axis of an input that has as many, where nothing says how many there are
     stays: str = ""  # why none of them may go
     factors: tuple[str, ...] = ()  # weights that multiply a unit, which is cut where all of its slice is zero

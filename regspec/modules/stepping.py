@@ -35,6 +35,7 @@ from regspec.runtime.kernels.sharded import shard
 from regspec.runtime.penalties.listeners import Listener, listeners_of
 from regspec.runtime.penalties.state import Penalized, penalized_in, project, terms_in
 from regspec.runtime.penalties.terms import Seen, WeightTerm
+from regspec.runtime.penalties.units import UnitTerm
 from regspec.runtime.penalties.weights import tensor_at
 
 CHANGES = 3  # so often the weights may change between forwards before a warning that no step is seen
@@ -99,6 +100,8 @@ class Binding:
             for term, owner in terms_in(root):
                 try:
                     is_tied = isinstance(term, WeightTerm) and term.is_seen(owner, seen)
+                    if isinstance(term, UnitTerm) and not is_tied and "gradient" in term.routes:
+                        term.refuse_ties(owner, seen)
                 except RuntimeError as error:
                     raise removed_first(error) from None
                 if is_tied:

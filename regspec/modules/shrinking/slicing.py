@@ -39,7 +39,8 @@ def sliced(live: Live, choice: Choice) -> Sliced:
         for tie in call.ties.ties:
             if tie.field and any(call.has(place) for place in tie.places):
                 left = tie.size - int(choice.is_gone(choice.units_at(call, tie)).sum())
-                fields[tie.field] = (tie.size * tie.each, left * tie.each)
+                for path, each in ((tie.field, tie.each), *tie.others):
+                    fields[path] = (tie.size * each, left * each)
                 if tie.follows is not None and said(call.node.resolved.layer, tie.field) is None:
                     by_default = int((~choice.is_gone(axis_of(call, tie.follows))).sum())
                     fields[tie.field] = (by_default, left)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -32,6 +34,21 @@ class Slices:
         """The slices of a parameter as a matrix, with a row for each unit."""
         own = self._by_units(x)
         return own.flatten(1) if own.ndim > 1 else own.unsqueeze(1)
+
+    def is_in(self, others: Iterable[Slices], shape: Sequence[int]) -> bool:
+        """Whether others have its numbers, in a parameter of a shape that is tied to theirs: they count once.
+
+        Raises:
+            RuntimeError: where others have some of them; what is left are no slices.
+        """
+        covered = torch.zeros(shape, dtype=torch.bool)
+        for other in others:
+            other._by_units(covered).fill_(True)
+        own = self._by_units(covered)
+        if own.any() and not own.all():
+            what = f"'{self.parameter}' is tied to a parameter that has some of the numbers of its units in others"
+            raise RuntimeError(f"{what}: untie them, or leave the units of one of the layers out of the penalty")
+        return bool(own.all())
 
     # for regspec
     def by_groups(self, x: Tensor) -> Tensor:
