@@ -82,9 +82,10 @@ class Symbol(Expression):
     is_masked_elsewhere: bool = False  # whether what takes it takes a mask in another call, though not in this one
 
     def __post_init__(self) -> None:
-        for name in ("order", "spec_order"):
-            if not getattr(self, name):
-                object.__setattr__(self, name, axes.identity(len(self.shape)))
+        if not self.order:
+            object.__setattr__(self, "order", axes.identity(len(self.shape)))
+        if not self.spec_order:
+            object.__setattr__(self, "spec_order", axes.identity(len(self.shape)))
 
     @property
     def rank(self) -> int:
@@ -116,6 +117,11 @@ class Symbol(Expression):
         """A tensor that a spec counts alike, but whose axes mean something else: Keras's axes in another order."""
         order = tuple(spec_order[self.spec_order.index(axis)] for axis in self.order)
         return replace(self, order=order, spec_order=spec_order, is_open=False)
+
+    def given_by(self, source: str, mask: Symbol | None) -> Symbol:
+        """The tensor like this one that another layer, or an input, gives, with this mask."""
+        known = (self.shape, source, self.dtype, self.order, self.spec_order, self.is_open)
+        return Symbol(*known, mask, self.attention_mask, self.is_masked_elsewhere)
 
     @property
     def spec_shape(self) -> Shape:

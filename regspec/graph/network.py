@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from regspec.code.shapes import Symbol
@@ -112,17 +112,22 @@ class Graph:
     @property
     def has_penalties(self) -> bool:
         """Whether a layer in it, or in its blocks, has a penalty."""
-        return bool(self.coupled) or any(node.resolved.terms for node in self.layers())
+        return bool(self.coupled) or any(each.terms for each in self.resolved)
 
     @property
     def has_constraints(self) -> bool:
         """Whether a weight in it, or in its blocks, has a constraint, which is applied after each step."""
-        return any(weight.constraint is not None for node in self.layers() for weight in node.resolved.weights)
+        return any(weight.constraint is not None for each in self.resolved for weight in each.weights)
 
     @property
     def asks_for_units(self) -> bool:
         """Whether a layer in it, or in its blocks, has a penalty of units that vanish together."""
-        return any(term.regularizer.coupled is not None for node in self.layers() for term in node.resolved.terms)
+        return any(term.regularizer.coupled is not None for each in self.resolved for term in each.terms)
+
+    @property
+    def resolved(self) -> set[Resolved]:
+        """What the layers in it and in its blocks are; layers that are alike share one."""
+        return {node.resolved for node in self.layers()}
 
     def penalties(self, node: LayerNode, path: str) -> dict[str, Regularizer]:
         """The regularizers of a layer in this whole network by their slots; what is coupled stands at one layer."""
@@ -152,34 +157,38 @@ def layer_in_place(
 
     ``masked`` are its inputs with the masks that count.
     """
-    bound: dict[Symbol, Symbol] = dict(zip(resolved.inputs, inputs, strict=True))
-    for own, x in zip(resolved.inputs, masked, strict=True):
-        for known, given in ((own.mask, x.mask), (own.attention_mask, x.attention_mask)):
-            if known is not None and given is not None:
-                bound[known] = given
-    mask = None if resolved.mask is None else elsewhere(resolved.mask, bound, name)
-    outputs = tuple(
-        replace(x, source=name, mask=mask if index < resolved.layer.masked_outputs else None)
-        for index, x in enumerate(resolved.outputs)
-    )
-    masks = tuple(x.mask for x in masked)
-    attention_mask = masked[0].attention_mask
+    if resolved.mask is None:  # as of most
+        outputs = [x.given_by(name, None) for x in resolved.outputs]
+    else:
+        mask = elsewhere(resolved.mask, _bound(resolved, inputs, masked), name)
+        count = resolved.layer.masked_outputs
+        outputs = [x.given_by(name, mask if index < count else None) for index, x in enumerate(resolved.outputs)]
     return LayerNode(
         name,
         inputs=tuple(inputs),
-        outputs=outputs,
+        outputs=tuple(outputs),
         resolved=resolved,
-        masks=masks,
-        attention_mask=attention_mask,
+        masks=tuple([x.mask for x in masked]),
+        attention_mask=masked[0].attention_mask,
         first=first,
         origin=origin,
     )
 
 
+def _bound(resolved: Resolved, inputs: Sequence[Symbol], masked: Sequence[Symbol]) -> dict[Symbol, Symbol]:
+    """The tensors that a layer takes, and their masks, by those for which it was resolved."""
+    bound = dict(zip(resolved.inputs, inputs, strict=True))
+    for own, x in zip(resolved.inputs, masked, strict=True):
+        for known, given in ((own.mask, x.mask), (own.attention_mask, x.attention_mask)):
+            if known is not None and given is not None:
+                bound[known] = given
+    return bound
+
+
 def inside(x: Symbol, name: str) -> Symbol:
     """A block's own input, for a tensor that it is called on; its mask is one of the block's own too."""
     mask = None if x.mask is None else Symbol(x.mask.shape, f"{name}_mask", "bool")
-    return replace(x, source=name, mask=mask)
+    return x.given_by(name, mask)
 
 
 def block_in_place(
@@ -201,7 +210,5 @@ def block_in_place(
         bound[own] = x
         if own.mask is not None and x.mask is not None:
             bound[own.mask] = x.mask
-    outputs = tuple(
-        replace(x, source=name, mask=None if x.mask is None else elsewhere(x.mask, bound, name)) for x in block.outputs
-    )
+    outputs = tuple(x.given_by(name, None if x.mask is None else elsewhere(x.mask, bound, name)) for x in block.outputs)
     return BlockNode(name, tuple(inputs), outputs, block, path or name, first=first, origin=origin)

@@ -73,6 +73,7 @@ class _Resolver:
     stays: Mapping[object, str] = field(default_factory=dict)  # why a rule for units found none
     reported: set[tuple[Itself, str]] = field(default_factory=set)  # entries, and what is wrong with their shapes
     read_as: dict[Itself, tuple[Reading, ...]] = field(default_factory=dict)  # by layers, which equal entries share
+    uses: dict[Itself, Mapping[str, Layer]] = field(default_factory=dict)  # what tensors first go into, by bodies
     is_partial: bool = False  # whether a part was left out because of a fault
 
     def __post_init__(self) -> None:
@@ -80,7 +81,7 @@ class _Resolver:
 
     def inputs(self) -> list[Symbol | None]:
         """The inputs of the spec; None for one with a fault."""
-        uses, made = readings.first_uses(self.spec.body), list[Symbol | None]()
+        uses, made = self._uses(self.spec.body), list[Symbol | None]()
         for name in self.spec.body.inputs:
             declared, first = self.spec.inputs.get(name), uses.get(name)
             if declared is None:
@@ -104,7 +105,7 @@ class _Resolver:
         was_partial, self.is_partial = self.is_partial, False
         rules = (*rules, *((prefix, rule) for rule in body.rules))
         names = frozenset(names_in(body))
-        scope = _Scope(names, readings.first_uses(body))
+        scope = _Scope(names, self._uses(body))
         if prefix:
             scope.sees = f"a block sees its own layers and inputs only: {', '.join(body.inputs)}"
         for input_name, tensor in zip(body.inputs, inputs, strict=False):
@@ -148,13 +149,12 @@ class _Resolver:
 
     def _check_other_weights(self, nodes: Nodes, prefix: str) -> None:
         """Reports the penalties that take a weight of another layer which is not there."""
-        taken = (
-            (node, name)
-            for node in ([] if self.is_partial else nodes)
-            if isinstance(node, LayerNode) and not node.is_again
-            for term in node.resolved.terms
-            for name in term.regularizer.other_weights
-        )
+        own = [] if self.is_partial else [each for each in nodes if isinstance(each, LayerNode) and not each.is_again]
+        names = {
+            resolved: [name for term in resolved.terms for name in term.regularizer.other_weights]
+            for resolved in {node.resolved for node in own}
+        }
+        taken = ((node, name) for node in own for name in names[node.resolved])
         for node, name in taken:
             try:
                 weight_named(name, node, nodes)
@@ -304,12 +304,20 @@ class _Resolver:
         self._know(again, scope)
         return again
 
+    def _uses(self, body: Body) -> Mapping[str, Layer]:
+        """The layers that the tensors of a body first go into, by their names."""
+        key = Itself(body)
+        if key not in self.uses:
+            self.uses[key] = readings.first_uses(body)
+        return self.uses[key]
+
     def _read_as(self, name: str, scope: _Scope) -> tuple[Reading, ...]:
         """How the layer that an output first goes into reads its axes, where that layer or the spec says a layout."""
         first = scope.uses.get(name)
-        if Itself(first) not in self.read_as:
-            self.read_as[Itself(first)] = readings.readings_by_use(first, self.spec.data_format)
-        return self.read_as[Itself(first)]
+        key = Itself(first)
+        if key not in self.read_as:
+            self.read_as[key] = readings.readings_by_use(first, self.spec.data_format)
+        return self.read_as[key]
 
     def _with_arguments(self, layer: Layer, entry: LayerCall, origin: Origin | None) -> Layer:
         """The layer with the fields that a further call sets anew."""

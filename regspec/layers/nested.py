@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, ClassVar
 
 from pydantic import GetJsonSchemaHandler, ValidationError
@@ -88,6 +89,7 @@ class LayerForm:
 Nested = Annotated[Layer, LayerForm()]
 
 
+@cache
 def inner_form(cls: type[Frozen]) -> LayerForm | None:
     """The form of the layer or cell that a kind wraps, where its first field holds one."""
     field = cls.model_fields.get(cls.main or "")

@@ -70,13 +70,18 @@ def items_of(
 
     ``main_of`` gives the field of a kind or a block that a value stands for: ``Dropout: 0.5``. ``notes`` get what is
     read otherwise than it is written. An entry may have a kind that nobody knows, with
-    whatever fields.
+    whatever fields. Entries without names that say the same share their fields.
     """
     items = []
+    known: dict[str, Item] = {}  # of which nothing was to be reported or noted
     for index, written in enumerate(layers):
         if (entry := _entry(written, origin / index, problems)) is None:
             continue
         written_kind, here, fields = entry
+        if (same := known.get(said := repr(written))) is not None:
+            items.append(Item(same.kind, same.fields, "", here))
+            continue
+        before = len(problems) + len(notes)
         kind = translated_kind(written_kind, here, notes)
         cls = find_kind(kind)
         if isinstance(fields, Serialized):
@@ -103,6 +108,8 @@ def items_of(
             is_faulty = True
         name = fields.get("name")
         items.append(Item(kind, fields, name if isinstance(name, str) else "", here, is_faulty))
+        if len(problems) + len(notes) == before and "name" not in fields:
+            known[said] = items[-1]
     return items
 
 

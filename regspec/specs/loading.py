@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from regspec.code.expressions import Itself
 from regspec.language.fields import Frozen
 from regspec.layers import KINDS, Layer, find_kind
 from regspec.layers.layer import Placement
@@ -90,6 +91,7 @@ class _Loader:
     bodies: dict[tuple[str, str], Body | None] = field(default_factory=dict)  # by block and arguments
     unfolding: list[str] = field(default_factory=list)  # the blocks around the current entry
     layers: dict[tuple[str, str], Layer] = field(default_factory=dict)  # by kind and fields
+    uses: dict[tuple[str, Itself], LayerUse] = field(default_factory=dict)  # by kind and fields, which equal ones share
     documents: dict[str, Document] = field(default_factory=dict)  # the files of blocks, by path
     count: int = 0
 
@@ -233,6 +235,9 @@ class _Loader:
             return self._call(item)
         if item.kind in self.blocks:
             return self._use(item)
+        said = (item.kind, Itself(item.fields))
+        if (same := self.uses.get(said)) is not None:
+            return LayerUse(item.name, same.layer, same.inputs, same.mask)
         cls = find_kind(item.kind)
         if cls is None:
             hint = synonyms.call_hint(item.fields, item.kind) if item.kind in names else None
@@ -244,7 +249,8 @@ class _Loader:
         layer = self._layer(cls, rest, item)
         if placement is None or layer is None:
             return Invalid(item.name)
-        return LayerUse(item.name, layer, placement.inputs, placement.mask)
+        self.uses[said] = LayerUse(item.name, layer, placement.inputs, placement.mask)
+        return self.uses[said]
 
     def _layer(self, cls: type[Layer], fields: dict[str, Any], item: Item) -> Layer | None:
         """The layer with these fields; entries with equal fields share one."""

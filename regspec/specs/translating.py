@@ -225,7 +225,7 @@ def translated_fields(
         fields = {cls.main: fields}
     made: dict[str, Any] = {}
     for name, value in fields.items():
-        own = field_of(cls, name, (*fields, *made))
+        own = field_of(cls, name, fields.keys() | made.keys()) if name in FIELDS else name
         if own != name:
             _note(notes, origin / name, f"'{name}' is read as '{own}'", key=True)
             made[own] = value

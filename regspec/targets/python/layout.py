@@ -125,10 +125,11 @@ def flat(document: Doc) -> str:
     if isinstance(document, str):
         return document
     if isinstance(document, Brackets):
-        return document.joined([*map(flat, document.items)])
+        return document.joined([item if isinstance(item, str) else flat(item) for item in document.items])
     if isinstance(document, (Blank, Absent)):
         raise ValueError(f"no text: {document}")
-    return (" " if isinstance(document, Infix) else "").join([*map(flat, document.parts)])
+    parts = [part if isinstance(part, str) else flat(part) for part in document.parts]
+    return (" " if isinstance(document, Infix) else "").join(parts)
 
 
 def _lines(head: str, document: Doc, indent: int, end: str) -> Iterator[str]:
@@ -169,13 +170,17 @@ def _one_below_the_other(head: str, parts: Sequence[Doc], indent: int, end: str)
 
 def _inside(brackets: Brackets, indent: int) -> Iterator[str]:
     """The lines between brackets: one if a call's arguments fit on it, else one or more for each item."""
-    body = ", ".join(map(flat, brackets.items))
-    if brackets.role == "call" and len(INDENT) * indent + len(body) <= WIDTH:
-        yield INDENT * indent + body
-        return
+    if brackets.role == "call":
+        body = ", ".join(map(flat, brackets.items))
+        if len(INDENT) * indent + len(body) <= WIDTH:
+            yield INDENT * indent + body
+            return
     comma = "," if brackets.has_commas or (brackets.opening != "(" and brackets.role != "loop") else ""
     for item in brackets.items:
-        yield from _lines("", item, indent, comma)
+        if isinstance(item, str):  # the names of a thousand layers
+            yield f"{INDENT * indent}{item}{comma}"
+        else:
+            yield from _lines("", item, indent, comma)
 
 
 def _opened(pieces: Sequence[Doc]) -> int | None:

@@ -33,7 +33,7 @@ from regspec.targets.python.printing import Number, Printer, literal
 from regspec.targets.torch.casting import casts
 from regspec.targets.torch.handed import with_states_handed_on
 from regspec.targets.torch.inlined import with_inlined
-from regspec.targets.torch.lowered import Constrained, Fill, Penalized
+from regspec.targets.torch.lowered import Constrained, Fill, Lowered, Penalized, Place
 from regspec.targets.torch.parameters import Hole
 from regspec.targets.torch.program import Program
 from regspec.targets.torch.repeats import container_of, is_loop, is_sequence, module_text, with_chains
@@ -83,6 +83,7 @@ class Outliner:
     known: dict[tuple[Itself, tuple[int, ...]], str] = field(default_factory=dict)  # variables of shared expressions
     constructors: dict[Call, Doc] = field(default_factory=dict)  # which equal layers share
     starts: dict[Fill, Doc] = field(default_factory=dict)
+    alike: dict[tuple[Doc, ...], tuple[Doc, ...]] = field(default_factory=dict)  # the starts of a module, once each
     loop: str = ""  # the variable of loops over blocks, once there is one
 
     def __post_init__(self) -> None:
@@ -100,7 +101,6 @@ class Outliner:
         own = [step for step in self.program.steps if step.declares]
         penalized = [(step, each) for step in own for each in self.program.penalized(step)]
         constrained = [(step, each) for step in own for each in step.lowered.constrained]
-        fills = [(step, fill) for step in own for fill in step.lowered.fills]
         copies = {step.name: container_of(step.attributes[""]) for step in own if isinstance(step.node, BlockNode)}
         names = graph.output_names or tuple(copies.get(x.source) or x.source for x in self.program.outputs)
         has_any = graph.has_penalties or graph.has_constraints
@@ -111,7 +111,7 @@ class Outliner:
             inputs=tuple((x.source, x) for x in self.program.inputs),
             outputs=tuple(zip(names, self.program.outputs, strict=True)),
             init=tuple(self._init(own, penalized, constrained)),
-            fills=tuple(self._fills(fills)),
+            fills=tuple(self._fills(own)),
             casts=tuple(casts(self.program)) if graph.is_root else (),
             signature=self._signature(),
             forward=tuple(self._in_method(self._forward())),
@@ -220,20 +220,31 @@ class Outliner:
         name, arguments = self.block(program)
         return name, [each.value for each in arguments]
 
-    def _fills(self, fills: list[tuple[Step, Fill]]) -> Iterator[Statement]:
+    def _fills(self, own: Sequence[Step]) -> Iterator[Statement]:
         """How parameters start: a loop over the modules whose parameters start alike, or statements for one."""
-        calls: dict[str, list[Doc]] = {}  # by module, with a blank where it stands
-        for step, fill in fills:
-            module, _, parameter = step.path(fill.place).rpartition(".")
-            if fill not in self.starts:
-                self.starts[fill] = self._start(fill, parameter)
-            calls.setdefault(module, []).append(self.starts[fill])
-        for starts, modules in grouped(calls, lambda module: tuple(calls[module])):
+        known: dict[Lowered, dict[Place, tuple[Doc, ...]]] = {}
+        calls: dict[str, tuple[Doc, ...]] = {}  # by module, with a blank where it stands
+        for step in own:
+            if step.lowered not in known:
+                known[step.lowered] = self._starts(step.lowered)
+            calls.update({step.path(module): starts for module, starts in known[step.lowered].items()})
+        for starts, modules in grouped(calls, lambda module: Itself(calls[module])):
             if len(modules) > 1:
                 yield loop_over([f"self.{module}" for module in modules])
-                yield from (Statement(filled(start, {MODULE: "layer"}), indent=1) for start in starts)
+                yield from (Statement(filled(start, {MODULE: "layer"}), indent=1) for start in starts.value)
             else:
-                yield from (Statement(filled(start, {MODULE: f"self.{modules[0]}"})) for start in starts)
+                yield from (Statement(filled(start, {MODULE: f"self.{modules[0]}"})) for start in starts.value)
+
+    def _starts(self, lowered: Lowered) -> dict[Place, tuple[Doc, ...]]:
+        """The calls that fill the parameters of each module of a layer; equal ones are one value."""
+        calls: dict[Place, list[Doc]] = {}
+        for fill in lowered.fills:
+            owner, _, parameter = fill.place.parameter.rpartition(".")
+            if fill not in self.starts:
+                self.starts[fill] = self._start(fill, parameter)
+            calls.setdefault(Place(fill.place.module, owner), []).append(self.starts[fill])
+        made = {module: tuple(starts) for module, starts in calls.items()}
+        return {module: self.alike.setdefault(starts, starts) for module, starts in made.items()}
 
     def _start(self, fill: Fill, parameter: str) -> Doc:
         """The call that fills a module's parameter, with a blank where the module stands."""
@@ -328,6 +339,8 @@ class Outliner:
 
         A module that takes a part of another's result, as stacked cells do, gets a statement of its own too.
         """
+        if len(step.lowered.results) < 2 and not step.lowered.has_parts:  # as of most layers
+            return
         pairs = [
             (target, result)
             for target, result in zip(targets, step.lowered.results, strict=True)
@@ -336,8 +349,6 @@ class Outliner:
         results = [result for _, result in pairs]
         expressions = [each for result in results for each in walk(result)]
         parts = [each for each in expressions if isinstance(each, Part)]
-        if len(results) < 2 and not parts:  # as of most layers
-            return
         taken_apart = {Itself(part.whole) for part in parts}
         wholes = {Itself(each): each for each in expressions if isinstance(each, Apply) or Itself(each) in taken_apart}
         wholes = {key: each for key, each in wholes.items() if not isinstance(each, Held)}

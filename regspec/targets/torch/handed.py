@@ -32,7 +32,7 @@ def with_states_handed_on(steps: Sequence[Step], outputs: Sequence[Symbol]) -> t
 def _uses(step: Step, x: Symbol) -> list[Method] | None:
     """Where a step puts a tensor back behind a first axis of one; None where it takes it otherwise, too."""
     own = [own for own, given in zip(step.lowered.inputs, step.inputs, strict=True) if given is x]
-    expressions = [each for result in step.lowered.results for each in walk(result)]
+    expressions = step.lowered.expressions
     back = [
         each
         for each in expressions

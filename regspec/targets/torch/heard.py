@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
-from regspec.code.expressions import Apply, Call, Expression, Module, replaced, walk
+from regspec.code.expressions import Apply, Call, Expression, Module, replaced
 from regspec.targets.torch.program import Program, block_of
 from regspec.targets.torch.steps import Step, attribute_of
 
@@ -58,8 +58,7 @@ def _with_block(step: Step, block: Program, made: Program) -> Step:
     other = replace(module, constructor=made)
     applied: dict[Expression, Expression] = {
         each: replace(each, module=other)
-        for result in step.lowered.results
-        for each in walk(result)
+        for each in step.lowered.expressions
         if isinstance(each, Apply) and each.module is module
     }
     modules = tuple(other if each is module else each for each in step.lowered.modules)

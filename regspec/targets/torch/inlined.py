@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from regspec.code.expressions import Apply, Each, Expression, Method, Module, replaced, walk
+from regspec.code.expressions import Apply, Each, Expression, Method, Module, replaced
 from regspec.code.shapes import Symbol
 from regspec.graph.network import BlockNode
 from regspec.targets.torch.repeats import is_loop, module_text
@@ -27,7 +27,7 @@ def with_inlined(steps: Sequence[Step], outputs: Sequence[Symbol]) -> tuple[Step
     read = Counter([*outputs, *(x for step in steps for x in step.inputs)])
     done: list[_Statement] = []
     for step in steps:
-        statement = _Statement(step, _operations(step), (step,))
+        statement = _Statement(step, step.lowered.operations, (step,))
         while done and (merged := _merged(done[-1], statement, read)) is not None:
             done.pop()
             statement = merged
@@ -45,7 +45,7 @@ class _Statement:
 
 
 def _is_heavy(step: Step) -> bool:
-    return isinstance(step.node, BlockNode) or any(len(each.shape or ()) > 1 for each in step.lowered.weights)
+    return step.lowered.holds_matrix or isinstance(step.node, BlockNode)
 
 
 def _belong_together(before: _Statement, statement: _Statement) -> bool:
@@ -60,7 +60,7 @@ def _belong_together(before: _Statement, statement: _Statement) -> bool:
     if count <= FEW and len(heavy) == 2 and not isinstance(heavy[0].node, BlockNode):
         return any(len(each.inputs) > 1 for each in made_of)
     made = {x for each in made_of for x in each.outputs}
-    return all(made.isdisjoint(each.inputs) and _operations(each) == 1 for each in heavy)
+    return all(made.isdisjoint(each.inputs) and each.lowered.operations == 1 for each in heavy)
 
 
 def _merged(before: _Statement, statement: _Statement, read: Mapping[Symbol, int]) -> _Statement | None:
@@ -71,18 +71,19 @@ def _merged(before: _Statement, statement: _Statement, read: Mapping[Symbol, int
     (x,) = first.outputs
     if read[x] != 1 or x not in then.inputs or not _belong_together(before, statement):
         return None
-    (value,), results = _results(first), _results(then)
-    found = [each for result in results for each in walk(result)]
-    taken = [place for place, each in enumerate(found) if each is x]
-    if isinstance(value, Symbol) or len(taken) != 1 or any(isinstance(each, Each) for each in found):
+    found, given = then.lowered.expressions, _given(then)
+    taken = [place for place, each in enumerate(found) if isinstance(each, Symbol) and given[each] is x]
+    is_renamed = isinstance(first.lowered.results[0], Symbol)
+    if is_renamed or len(taken) != 1 or any(isinstance(each, Each) for each in found):
         return None
-    if len(statement.made_of) > 1 and any(isinstance(each, Apply) for each in found[: taken[0]]):
+    (place,) = taken
+    if len(statement.made_of) > 1 and any(isinstance(each, Apply) for each in found[:place]):
         return None  # modules run in their order
-    found.pop(taken[0])
-    if _width(found, then) + _width([*walk(value)], first) > WIDE:
+    others = [*found[:place], *found[place + 1 :]]
+    if _width(others, then) + _width(first.lowered.expressions, first) > WIDE:
         return None
     renamed = {module: replace(module, suffix=f"{first.name}.{module.suffix}") for module in first.lowered.modules}
-    made = replaced(results, {x: _with_modules(value, renamed)})
+    made = replaced(then.lowered.results, {**given, found[place]: _value(first, renamed)})
     inputs = tuple(dict.fromkeys([*first.inputs, *(each for each in then.inputs if each is not x)]))
     names = {each.suffix: first.attributes[module.suffix] for module, each in renamed.items()}
     lowered = replace(then.lowered, inputs=inputs, results=made, modules=(*then.lowered.modules, *renamed.values()))
@@ -90,17 +91,15 @@ def _merged(before: _Statement, statement: _Statement, read: Mapping[Symbol, int
     return _Statement(step, before.operations + statement.operations, (*before.made_of, *statement.made_of))
 
 
-def _results(step: Step) -> tuple[Expression, ...]:
-    """What a step computes, over the tensors that it takes."""
-    own = step.lowered
-    found: tuple[Expression, ...] = replaced(own.results, dict(zip(own.inputs, step.inputs, strict=True)))
-    return found
+def _given(step: Step) -> dict[Expression, Symbol]:
+    """The tensors that a step takes, by those over which its results are."""
+    return dict(zip(step.lowered.inputs, step.inputs, strict=True))
 
 
-def _with_modules(value: Expression, modules: Mapping[Module, Module]) -> Expression:
-    """An expression that applies other modules in place of its own."""
-    by: dict[Expression, Expression] = {}
-    for each in walk(value):
+def _value(step: Step, modules: Mapping[Module, Module]) -> Expression:
+    """What a step computes, over the tensors that it takes, with other modules in place of its own."""
+    by: dict[Expression, Expression] = {**_given(step)}
+    for each in step.lowered.expressions:
         if isinstance(each, Apply):
             by[each] = replace(
                 each,
@@ -108,21 +107,14 @@ def _with_modules(value: Expression, modules: Mapping[Module, Module]) -> Expres
                 arguments=replaced(each.arguments, by),
                 keywords=replaced(each.keywords, by),
             )
-    made: Expression = replaced(value, by)
+    made: Expression = replaced(step.lowered.results[0], by)
     return made
-
-
-def _is_operation(each: Expression) -> bool:
-    return not isinstance(each, Symbol)
-
-
-def _operations(step: Step) -> int:
-    return sum(_is_operation(each) for result in step.lowered.results for each in walk(result))
 
 
 def _width(found: Sequence[Expression], step: Step) -> int:
     """How many characters expressions take, about: names, literals and what stands between them."""
-    names = [_name(each, step) for each in found]
+    given = _given(step)
+    names = [_name(given[each] if isinstance(each, Symbol) else each, step) for each in found]
     values = [repr(value) for each in found for value in each.parts() if not isinstance(value, (Expression, list))]
     keywords = [name for each in found if isinstance(each, (Apply, Method)) for name in each.keywords]
     return sum(len(text) + len(", ") for text in (*names, *values, *keywords))

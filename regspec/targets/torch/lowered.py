@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from regspec.code import axes
 from regspec.code.axes import Order
-from regspec.code.expressions import CASTS, Apply, Call, Expression, Module, call, walk
+from regspec.code.expressions import CASTS, Apply, Call, Expression, Module, Part, WeightPath, call, walk
 from regspec.code.shapes import Symbol
 from regspec.graph.resolved import Resolved, Term, alike, taken, weights_of
 from regspec.language.penalties import Dimensions
@@ -57,7 +58,7 @@ class Fill:
     rows: tuple[int, int] | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Lowered:
     """What a layer, a block, a mask or a view of a tensor computes in torch, and with what."""
 
@@ -74,6 +75,31 @@ class Lowered:
     frozen: tuple[Place, ...] = ()  # what is not trained
     heard: frozenset[str] = frozenset()  # the modules, by their suffixes, that something else hears: all are called
     mask: Expression | None = None  # of its output, over the inputs and their masks
+
+    @cached_property
+    def expressions(self) -> tuple[Expression, ...]:
+        """Every expression in its results, in the order in which Python evaluates them."""
+        return tuple([each for result in self.results for each in walk(result)])
+
+    @cached_property
+    def operations(self) -> int:
+        """How many operations its results take: all expressions but tensors."""
+        return sum(not isinstance(each, Symbol) for each in self.expressions)
+
+    @cached_property
+    def has_parts(self) -> bool:
+        """Whether its results take those of modules apart."""
+        return any(isinstance(each, Part) for each in self.expressions)
+
+    @cached_property
+    def names_weights(self) -> bool:
+        """Whether a regularizer takes other weights by their names."""
+        return any(isinstance(part, WeightPath) for each in self.penalized for part in walk(each.constructor))
+
+    @cached_property
+    def holds_matrix(self) -> bool:
+        """Whether one of its weights has two axes or more."""
+        return any(len(weight.shape or ()) > 1 for weight in self.weights)
 
 
 @dataclass

@@ -120,8 +120,7 @@ def _convolution(step: Step) -> Apply | None:
     """The first convolution that a step applies, to one tensor; None where it applies none."""
     found = [
         each
-        for result in step.lowered.results
-        for each in walk(result)
+        for each in step.lowered.expressions
         if isinstance(each, Apply)
         and isinstance(each.module.constructor, Call)
         and each.module.constructor.function in CONVOLUTIONS
@@ -216,7 +215,7 @@ def _taking(step: Step, padded: Symbol) -> Step:
     assert applied is not None
     own = replace(padded)
     step = _with_window(step, applied, replace(applied, arguments=(own,)))
-    read = {each for result in step.lowered.results for each in walk(result) if isinstance(each, Symbol)}
+    read = {each for each in step.lowered.expressions if isinstance(each, Symbol)}
     pairs = [pair for pair in zip(step.lowered.inputs, step.inputs, strict=True) if pair[0] in read]
     inputs, given = zip(*pairs, (own, padded), strict=True)
     return replace(step, lowered=replace(step.lowered, inputs=inputs), inputs=given)

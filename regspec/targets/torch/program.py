@@ -38,6 +38,9 @@ class Program(Definition):
 
     def penalized(self, step: Step) -> Iterator[Penalized]:
         """The regularizers of a step, with the paths of the other weights that they take."""
+        if not step.lowered.names_weights:  # as most
+            yield from step.lowered.penalized
+            return
         for each in step.lowered.penalized:
             paths: dict[Expression, str] = {}
             for part in walk(each.constructor):
@@ -167,9 +170,12 @@ class _Lowering:
         xs = adapted(inputs, lowered.inputs, steps)
         masks = _masks_by_own(lowered, masked)
         mask = mask_of_output(lowered, node.name, {**dict(zip(lowered.inputs, xs, strict=False)), **masks}, steps)
+        count = 0 if mask is None else node.resolved.layer.masked_outputs
         outputs = tuple(
-            replace(x, source=node.name, mask=mask if index < node.resolved.layer.masked_outputs else None)
-            for index, x in enumerate(lowered.outputs)
+            [
+                _output(node, given, x, mask if index < count else None)
+                for index, (given, x) in enumerate(zip(node.outputs, lowered.outputs, strict=True))
+            ]
         )
         read = (masks[own] for own in lowered.inputs[len(xs) :])
         return [*steps, Step(node.name, lowered, (*xs, *read), outputs, node=node, attributes=attributes)]
@@ -250,6 +256,12 @@ def layers_in(program: Program, within: str = "", prefix: str = "") -> Iterator[
         else:
             assert isinstance(step.node, BlockNode)
             yield from layers_in(block, f"{within}{step.node.path}.", f"{prefix}{step.attributes['']}.")
+
+
+def _output(node: LayerNode, given: Symbol, lowered: Symbol, mask: Symbol | None) -> Symbol:
+    """An output of a layer as the lowered layer gives it: that of the graph where it lies alike and none has a mask."""
+    is_same = mask is None and given.mask is None and given.order == lowered.order
+    return given if is_same else lowered.given_by(node.name, mask)
 
 
 def _masks_by_own(lowered: Lowered, inputs: Sequence[Symbol]) -> dict[Symbol, Symbol]:

@@ -57,20 +57,14 @@ def _places(each_of: Sequence[tuple[Step, Penalized | Constrained]]) -> Doc:
     for step, each in each_of:
         path, *others = [step.path(place) for place in each.places]
         paths[f"{step.name}.{each.slot}"] = (path, *others) if others else path
-        shapes.add((each.slot, None if others else _after(step.name, path)))
+        shapes.add((each.slot, path[len(step.name) :] if path.startswith(step.name) and not others else None))
     (slot, end), *different = shapes
-    is_loop = len(paths) >= MANY and not different and end is not None and _is_dotted(slot)
+    is_loop = len(paths) >= MANY and not different and end is not None and _is_dotted(slot) and _is_dotted(f"_{end}")
     if not is_loop or (len(paths) < WIDTH and len(flat(literal(paths))) < WIDTH - 3 * len(INDENT)):
         return literal(paths)
     pair = f'f"{{layer}}.{slot}": ' + (f'f"{{layer}}{end}"' if end else "layer")
     loop = beside("for layer in ", literal(tuple(step.name for step, _ in each_of)))
     return Brackets("{", (pair, loop), "}", "loop")
-
-
-def _after(name: str, path: str) -> str | None:
-    """What stands behind a layer's name in a path; None where the path does not begin with it."""
-    end = path.removeprefix(name)
-    return end if path.startswith(name) and _is_dotted(f"_{end}") else None
 
 
 def _is_dotted(text: str) -> bool:

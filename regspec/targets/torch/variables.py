@@ -7,7 +7,7 @@ import keyword
 from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import chain, count
 
-from regspec.code.expressions import Call, Each, Part, walk
+from regspec.code.expressions import Call, Each, Part
 from regspec.code.shapes import Symbol
 from regspec.graph.network import BlockNode
 from regspec.targets.torch.program import Program
@@ -82,8 +82,8 @@ def _takes_alone(step: Step, x: Symbol) -> bool:
 
 def _called(steps: Iterable[Step]) -> Iterator[str]:
     """The functions that results call by a name alone: no variable may hide them."""
-    for step in steps:
-        for each in (each for result in step.lowered.results for each in walk(result)):
+    for lowered in dict.fromkeys(step.lowered for step in steps):
+        for each in lowered.expressions:
             if isinstance(each, Each):
                 yield "zip"
             if isinstance(each, Call):
