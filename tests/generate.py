@@ -31,7 +31,21 @@ FAMILIES = {'''
 # What only the runtime's own files, and those that attach and bind, use.
 INSIDE = (
     *("attaching", "by_numba", "closed", "compiling", "fused", "listeners", "missed", "notebook", "one_pass", "passes"),
-    *("proximal", "readings", "sharded", "state", "terms", "thresholds", "totals", "tracing", "units", "weights"),
+    *(
+        "places",
+        "readings",
+        "roots",
+        "sharded",
+        "shards",
+        "shrinking",
+        "state",
+        "terms",
+        "thresholds",
+        "totals",
+        "tracing",
+        "units",
+        "weights",
+    ),
 )
 
 

@@ -209,6 +209,20 @@ def collectives() -> None:
     assert sum(counted.get_comm_counts().values()) == 1
 
 
+def sums_of_units() -> None:
+    """A proximal step of units gathers no weight: the ranks add up sums."""
+    from torch.distributed.tensor.debug import CommDebugMode
+
+    model, _ = models(L1_L2, activity=False, rules=COUPLED)
+    trained, own = fsdp(model, torch.randn(12, 7))
+    optimizer = ADAM(model.parameters())
+    regspec.bind(model, optimizer, group_lasso="proximal")
+    (trained(own).square().mean() + model.regularization_loss()).backward()
+    with CommDebugMode() as counted:
+        optimizer.step()
+    assert {str(name) for name in counted.get_comm_counts()} == {"c10d.allreduce_"}
+
+
 def not_finite() -> None:
     """A rank that warns does not wait for the others."""
     model, _ = models(L1_L2)
@@ -293,6 +307,10 @@ def cases(ways: str) -> Mapping[str, Callable[[], None]]:
             found[f"{way.__name__}, {kernel}"] = partial(training, way, kernel)
         found[f"{way.__name__}, units"] = partial(training, way, L1_L2, rules=COUPLED)
     if ways == "four":
+        for way in (hybrid, fsdp_and_tensor):
+            found[f"{way.__name__}, units, proximal"] = partial(
+                training, way, L1_L2, {"group_lasso": "proximal"}, rules=COUPLED, make=ADAM
+            )
         return found
     found["ddp, three steps"] = partial(training, ddp, L1_L2, steps=3)
     found[f"tensor_local, {L1_L2}"] = partial(training, tensor_local, L1_L2, units=8, activity=False)
@@ -305,7 +323,12 @@ def cases(ways: str) -> Mapping[str, Callable[[], None]]:
         for kernel, kind in ((L1_L2, "l1"), (GROUPS_OF_INPUTS, "group_lasso")):
             found[f"{way.__name__}, {kernel}, Adam"] = partial(training, way, kernel, {kind: "proximal"}, make=ADAM)
     constrained = partial(training, fsdp, L1_L2, routes={}, constraint="kernel_constraint: {max_norm: 0.5}, ")
-    others = {"fsdp, collectives": collectives, "fsdp, not finite": not_finite, "fsdp1": flat_parameters}
+    others = {
+        "fsdp, collectives": collectives,
+        "fsdp, sums of units": sums_of_units,
+        "fsdp, not finite": not_finite,
+        "fsdp1": flat_parameters,
+    }
     others["ddp, standing alone"] = standing_alone
     return {**found, "fsdp, constraint": constrained, **others}
 

@@ -6,7 +6,7 @@ known by the conditions of Karush, Kuhn and Tucker, and by scikit-learn.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -20,8 +20,8 @@ from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
 import regspec
-from regspec.modules.step_sizes import step_size
-from regspec.runtime import GroupLasso, GroupLassoOfBlocks, MaxNorm, MinMaxNorm, NonNeg, UnitNorm
+from regspec.modules.step_sizes import sizes_of
+from regspec.runtime import MaxNorm, MinMaxNorm, NonNeg, UnitNorm
 from regspec.training.options.keras_optimizers import (
     KerasAdadelta,
     KerasAdagrad,
@@ -79,7 +79,7 @@ def test_step_sizes(make: Make) -> None:
         before = parameter.detach().clone()
         parameter.grad = gradients * (1 if index else 1.5)  # or else a centered variance would be zero
         optimizer.step()
-        size = step_size(optimizer, optimizer.param_groups[0], parameter).threshold(1.0)
+        size = sizes_of(optimizer)(optimizer.param_groups[0], optimizer.state[parameter]).threshold(1.0)
         if index > 120:
             torch.testing.assert_close(before - parameter.detach(), gradients * size, rtol=0.06, atol=0)
     assert size > 0 if isinstance(size, float) else bool((torch.as_tensor(size) > 0).all())
@@ -360,43 +360,6 @@ def test_every_optimizer(cls: Any) -> None:
 # -- one step ----------------------------------------------------------------------------------------------------------
 
 
-def least(x: Tensor, thresholds: Tensor) -> Tensor:
-    """The minimum of ``sum((w - x)**2 / thresholds) / 2 + norm(w)`` for one group, by bisection."""
-    if (x / thresholds).norm() <= 1:
-        return torch.zeros_like(x)
-    low, high = 0.0, x.norm().item()
-    for _ in range(200):
-        norm = (low + high) / 2
-        low, high = (norm, high) if (x / (norm + thresholds)).norm() > 1 else (low, norm)
-    return x * low / (low + thresholds)
-
-
-GROUPS: dict[str, tuple[Any, Callable[[Tensor], Iterable[Tensor]]]] = {
-    "by rows": (GroupLasso(1.0, dim=0), lambda x: x.unbind(0)),
-    "by columns": (GroupLasso(1.0, dim=1), lambda x: x.unbind(1)),
-    "of blocks": (GroupLassoOfBlocks(1.0, 2), lambda x: [group for block in x.chunk(2) for group in block.unbind(1)]),
-}
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-@pytest.mark.parametrize("orders", [0, 2, 6], ids="thresholds that differ by 10**{}".format)
-@pytest.mark.parametrize("name", GROUPS)
-def test_groups_whose_numbers_have_thresholds(name: str, orders: int, dtype: torch.dtype) -> None:
-    regularizer, groups = GROUPS[name]
-    x = torch.randn(14, 5, 3, dtype=dtype)
-    thresholds = 0.3 * 10 ** (orders * (torch.rand(14, 5, 3, dtype=dtype) - 0.5))
-    x[1], x[:, 1] = x[1] * 1e-4, x[:, 1] * 1e-4
-    shrunk = regularizer.shrunk(x, thresholds)
-    size = next(iter(groups(x))).numel() ** 0.5
-    zeros = 0
-    for own, one, each in zip(groups(shrunk), groups(x), groups(thresholds), strict=True):
-        wanted = least(one.double(), size * each.double())
-        zeros += int(not wanted.any())
-        assert bool(own.any()) == bool(wanted.any())
-        torch.testing.assert_close(own.double(), wanted, rtol=1e-4, atol=1e-6)
-    assert zeros or orders
-
-
 class OfItsOwn(optim.Adam):
     """An Adam with an attribute that is no method of `Sized`."""
 
@@ -475,5 +438,5 @@ def test_a_rate_that_is_loaded_is_not_rounded_to_the_type_of_a_weight() -> None:
         optimizers[0].step()
     optimizers[1].load_state_dict(optimizers[0].state_dict())
     group = optimizers[1].param_groups[0]
-    size = step_size(optimizers[1], group, group["params"][0]).threshold(1.0)
+    size = sizes_of(optimizers[1])(group, optimizers[1].state[group["params"][0]]).threshold(1.0)
     assert size == pytest.approx(0.001 * (1 + 0.9 + 0.81), rel=1e-6)

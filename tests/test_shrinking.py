@@ -66,7 +66,8 @@ CASES = {
         {"a.units": 4, "b.units": 2},
     ),
     "one unit of all is left": Case(
-        "[Dense: {name: a, units: 5}, Dense: 2]", {"a.weight": slice(None), "a.bias": slice(None)}, {"a.units": 1}
+        "[Dense: {name: a, units: 5}, Dense: 2]", {"a.weight": slice(None), "a.bias": slice(None)}, {"a.units": 1},
+        stays="a has one of them at least",
     ),
     "softmax is of all units together": Case(
         "[Dense: {name: a, units: 5, activation: softmax}, Dense: {name: b, units: 2}]",
@@ -132,6 +133,29 @@ CASES = {
         {"a.filters": 3},
         (2, 6, 7),
     ),
+    "as many in front of each group": Case(
+        "[Conv2D: {name: a, filters: 4, kernel_size: 1}, Conv2D: {name: g, filters: 6, kernel_size: 3, groups: 2}, "
+        "Conv2D: {filters: 2, kernel_size: 1}]",
+        {"a.weight": [1], "a.bias": [1]},
+        {},
+        (2, 6, 7),
+        "g: each of its groups keeps as many",
+    ),
+    "a constant becomes none beside the zeros of a layer": Case(
+        "[Conv2D: {name: a, filters: 4, kernel_size: 1, activation: sigmoid}, ZeroPadding2D: {name: pad, padding: 1}, "
+        "Conv2D: {filters: 2, kernel_size: 3}]",
+        {"a.weight": [1, 2]},
+        {},
+        (2, 6, 7),
+        "constant in front of pad, and not behind it",
+    ),
+    "of a sum one": Case(
+        "[Dense: {name: a, units: 5}, Dense: {name: b, units: 5, inputs: x}, Add: {name: sum, inputs: [a, b]}, "
+        "Dense: 2]",
+        {"a.weight": [1, 2], "a.bias": [1, 2]},
+        {},
+        stays="constant in front of sum, and not behind it",
+    ),
     "as many of each group": Case(
         "[Conv2D: {name: a, filters: 4, kernel_size: 1}, Conv2D: {name: g, filters: 6, kernel_size: 3, groups: 2}, "
         "Conv2D: {filters: 2, kernel_size: 1}]",
@@ -167,6 +191,50 @@ CASES = {
         {"a.num_heads": 2, "a.value_dim": 3},
         (7, 6),
     ),
+    "attention gives as many as before": Case(
+        "[Dense: {name: d, units: 6}, MultiHeadAttention: {name: a, num_heads: 2, key_dim: 3, inputs: [d, d]}, "
+        "Dense: 2]",
+        {"d.weight": [1], "d.bias": [1]},
+        {"d.units": 5, "a.output_shape": 6},
+        (7, 4),
+    ),
+    "attention gives fewer than it takes": Case(
+        "[Dense: {name: d, units: 6}, MultiHeadAttention: {name: a, num_heads: 2, key_dim: 3, inputs: [d, d]}, "
+        "Dense: {name: b, units: 2}]",
+        {"b.weight": (slice(None), [1, 4])},
+        {"a.output_shape": 4},
+        (7, 4),
+    ),
+    "attention gives as few as it takes": Case(
+        "[Dense: {name: d, units: 6}, MultiHeadAttention: {name: a, num_heads: 2, key_dim: 3, inputs: [d, d]}, "
+        "Dense: {name: b, units: 2}]",
+        {"d.weight": [1], "d.bias": [1], "b.weight": (slice(None), 4)},
+        {"d.units": 5},
+        (7, 4),
+    ),
+    "attention that says what it gives": Case(
+        "[Dense: {name: d, units: 6}, "
+        "MultiHeadAttention: {name: a, num_heads: 2, key_dim: 3, output_shape: 6, inputs: [d, d]}, "
+        "Dense: {name: b, units: 2}]",
+        {"d.weight": [1], "d.bias": [1], "b.weight": (slice(None), [1, 4])},
+        {"d.units": 5, "a.output_shape": 4},
+        (7, 4),
+    ),
+    "attention that can't say what it gives": Case(
+        "[Dense: {name: d, units: 6}, GroupQueryAttention: {name: a, head_dim: 2, num_query_heads: 4, "
+        "num_key_value_heads: 2, inputs: [d, d]}, Dense: {name: b, units: 2}]",
+        {"d.weight": [1, 2], "d.bias": [1, 2], "b.weight": (slice(None), 4)},
+        {"d.units": 5},
+        (7, 4),
+        "a gives as many as it takes",
+    ),
+    "attention that can't say what it gives, and a sum": Case(
+        "[Dense: {name: d, units: 6}, GroupQueryAttention: {name: a, head_dim: 2, num_query_heads: 4, "
+        "num_key_value_heads: 2, inputs: [d, d]}, Add: {inputs: [a, d]}, Dense: {name: b, units: 2}]",
+        {"d.weight": [1, 2], "d.bias": [1, 2], "a.output.weight": [1, 3], "a.output.bias": [1, 3]},
+        {"d.units": 5},
+        (7, 4),
+    ),
     "a layer at each step": Case(
         "[TimeDistributed: {name: a, layer: {Dense: 5}}, Dense: 2]", {"a.weight": [1], "a.bias": [1]},
         {"a.layer.units": 4}, (7, 4),
@@ -176,6 +244,13 @@ CASES = {
         {"b.weight": (slice(None), [0, 1, 7])} | {f"a.weight_hh_l0{end}": slice(None) for end in ("", "_reverse")},
         {"a.layer.units": 3},
         (7, 4),
+    ),
+    "of one direction": Case(
+        "[Bidirectional: {name: a, layer: {SimpleRNN: 4}}, Dense: 2]",
+        {f"a.{name}_l0": [1] for name in ("weight_ih", "weight_hh", "bias_ih")},
+        {},
+        (7, 4),
+        "a: each of its directions keeps as many",
     ),
     "a layer that is called again": Case(
         "[Dense: {name: a, units: 4}, Dense: {name: s, units: 4, activation: tanh}, call: {layer: s}, Dense: 2]",

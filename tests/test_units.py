@@ -47,6 +47,7 @@ class Case:
     more: dict[str, Any] = None  # type: ignore[assignment]
 
 
+RECURRENT = {"kernel_size": [3, 2], "padding": "same"}
 CONV = {"filters": 4, "kernel_size": [3, 2], "padding": "same"}
 OUT: list[Any] = ["GlobalAveragePooling2D", {"Dense": {"name": "out", "units": 2}}]
 RESIDUAL = {
@@ -177,6 +178,77 @@ CASES = {
             "att.attention_output.units": lasso(m.att.output.weight, m.att.output.bias),
         },
     ),
+    "heads of queries that share one of keys": Case(
+        [6, 5],
+        [
+            {"Dense": {"name": "wide", "units": 4}},
+            {
+                "GroupQueryAttention": {
+                    "name": "att",
+                    "head_dim": 2,
+                    "num_query_heads": 6,
+                    "num_key_value_heads": 3,
+                    "use_gate": True,
+                    "inputs": ["wide", "wide"],
+                }
+            },
+            {"Flatten": {"name": "flat"}},
+            {"Dense": {"name": "out", "units": 2}},
+        ],
+        lambda m: {
+            "wide.units": lasso(*both(m.wide)),
+            "att.attention_output.units": lasso(*both(m.att.output)),
+            "att.query.units": lasso(
+                *(x.reshape(3, -1) for each in (m.att.query, m.att.gate, m.att.key, m.att.value) for x in both(each))
+            ),
+        },
+    ),
+    "convolutional recurrent layers": Case(
+        [4, 2, 7, 5],
+        [
+            {"ConvLSTM2D": {"name": "encoder", "filters": 3, **RECURRENT, "return_state": True}},
+            {"ConvLSTM2D": {"name": "apart", "filters": 4, **RECURRENT, "return_sequences": True, "inputs": "x"}},
+            {
+                "ConvLSTM2D": {
+                    "name": "decoder",
+                    "filters": 3,
+                    **RECURRENT,
+                    "inputs": ["apart", "encoder.1", "encoder.2"],
+                }
+            },
+            *OUT,
+        ],
+        lambda m: {
+            "encoder.units": lasso(
+                *(gated(x, 4) for each in (m.encoder, m.decoder) for x in (each.weight_ih, each.weight_hh, each.bias))
+            ),
+            "apart.units": lasso(*(gated(x, 4) for x in (m.apart.weight_ih, m.apart.weight_hh, m.apart.bias))),
+        },
+    ),
+    "locally connected layers": Case(
+        [2, 7],
+        [
+            {"Conv1D": {"name": "a", "filters": 4, "kernel_size": 2}},
+            {"LocallyConnected1D": {"name": "local", "filters": 3, "kernel_size": 3}},
+            {"Flatten": {"name": "flat"}},
+            {"Dense": {"name": "out", "units": 2}},
+        ],
+        lambda m: {"a.units": lasso(*both(m.a)), "local.units": lasso(m.local.weight.movedim(2, 0), m.local.bias)},
+    ),
+    "locally connected layers with channels last": Case(
+        [7, 5, 2],
+        [
+            {"Conv2D": {"name": "a", "filters": 4, "kernel_size": 2}},
+            {"LocallyConnected2D": {"name": "local", "filters": 3, "kernel_size": [3, 2]}},
+            {"Flatten": {"name": "flat"}},
+            {"Dense": {"name": "out", "units": 2}},
+        ],
+        lambda m: {
+            "a.units": lasso(*both(m.a)),
+            "local.units": lasso(m.local.weight.movedim(2, 0), m.local.bias),
+        },
+        {"data_format": "channels_last"},
+    ),
     "a flattened image": Case(
         [2, 7, 5],
         [
@@ -234,6 +306,22 @@ CASES = {
 }
 
 
+CASES["a block that is called twice"] = Case(
+    [2, 7, 5],
+    [
+        {"Conv2D": {"name": "stem", **CONV}},
+        {"residual": {"name": "stage"}},
+        {"call": {"layer": "stage", "name": "again"}},
+        *OUT,
+    ],
+    lambda m: {
+        "stem.units": lasso(m.stem.weight, m.stem.bias, m.stage.two.weight),
+        "stage.one.units": lasso(*both(m.stage.one), *both(m.stage.norm)),
+    },
+    {"blocks": {"residual": RESIDUAL}},
+)
+
+
 def both(module: Any, part: slice = slice(None)) -> tuple[Tensor, Tensor]:
     """A module's weight and bias, or a part of each."""
     return module.weight[part], module.bias[part]
@@ -287,10 +375,7 @@ def test_what_a_group_of_zeros_is_goes(name: str) -> None:
     with torch.no_grad():
         for term in model._regspec.terms.values():
             for each in term.slices:
-                parameter = model.get_parameter(each.parameter)
-                rows = each.rows(parameter).clone()
-                rows[1] = 0
-                each.put(rows, parameter)
+                each.by_groups(model.get_parameter(each.parameter))[0, 1] = 0
     small = regspec.shrink(model).build().eval()
     for term, own in model._regspec.terms.items():
         assert len(small._regspec.terms[term].weight(small)) == len(own.weight(model)) - 1
@@ -315,6 +400,73 @@ def test_frozen_parameters_are_no_part_of_a_group() -> None:
     model = regspec.build(spec_of(SUM), seed=0).requires_grad_(False)
     assert model.regularization_terms() == {}
     assert model.regularization_loss() == 0
+
+
+EMBEDDED = [
+    {"Embedding": {"name": "emb", "input_dim": 5, "output_dim": 4}},
+    {"Dense": {"name": "wide", "units": 5}},
+    {"GlobalAveragePooling1D": {"name": "mean"}},
+    {"Dense": {"name": "out", "units": 2}},
+]
+NORMED = [
+    {"Dense": {"name": "a", "units": 3}},
+    {"Dense": {"name": "b", "units": 2, "inputs": "x"}},
+    {"Concatenate": {"name": "both", "inputs": ["a", "b"]}},
+    {"BatchNormalization": {"name": "norm"}},
+    {"Dense": {"name": "c", "units": 5}},
+    {"BatchNormalization": {"name": "after"}},
+    {"Dense": {"name": "d", "units": 1}},
+    {"Dense": {"name": "e", "units": 4, "inputs": "after"}},
+    {"Concatenate": {"name": "all", "inputs": ["d", "e"]}},
+    {"BatchNormalization": {"name": "last"}},
+    {"Dense": {"name": "out", "units": 2}},
+]
+
+
+def tied(layers: Sequence[Any], shape: Sequence[int], ties: dict[str, str], **more: Any) -> list[Any]:
+    """A model by regspec and one that stands alone, with parameters of the second name in place of the first."""
+    spec = {"name": "net", "inputs": {"x": {"shape": [*shape], **more}}, "layers": layers, "regularizers": UNITS}
+    space: dict[str, Any] = {}
+    exec(compile(regspec.source(spec, standalone=True), "alone.py", "exec"), space)
+    model, alone = filled(regspec.build(spec, seed=0)), space["Net"]()
+    alone.load_state_dict(model.state_dict())
+    for each in (model, alone):
+        for name, other in ties.items():
+            owner, _, own = name.rpartition(".")
+            setattr(each.get_submodule(owner), own, each.get_parameter(other))
+    return [model, alone]
+
+
+def test_what_is_tied_transposed_counts_once() -> None:
+    """The rows of one are the columns of another: a number is penalized with the unit that has it first."""
+    for model in tied(EMBEDDED, [6], {"wide.weight": "emb.weight"}, dtype="int64"):
+        terms = model.regularization_terms()
+        torch.testing.assert_close(terms["emb.units"], lasso(model.emb.weight.T))
+        torch.testing.assert_close(terms["wide.units"], lasso(model.wide.bias))
+        with torch.no_grad():
+            torch.testing.assert_close(model.regularization_loss(), sum(terms.values()))
+
+
+def test_ranges_that_are_tied_count_once() -> None:
+    """What a concatenation makes lies in parts of the norm, which is all of another's, and all of its parts."""
+    for model in tied(NORMED, [3], {"after.weight": "norm.weight"}):
+        terms = model.regularization_terms()
+        torch.testing.assert_close(terms["a.units"], lasso(*both(model.a), *both(model.norm, slice(3))))
+        torch.testing.assert_close(terms["b.units"], lasso(*both(model.b), *both(model.norm, slice(3, 5))))
+        torch.testing.assert_close(terms["c.units"], lasso(*both(model.c), model.after.bias))
+
+
+def test_units_that_are_tied_in_part_are_refused() -> None:
+    """Of the first norm only three numbers are of units, for what is beside them is an input and stays."""
+    layers = [
+        {"Dense": {"name": "a", "units": 3}},
+        {"Concatenate": {"name": "both", "inputs": ["a", "x"]}},
+        *NORMED[3:6],
+        NORMED[-1],
+    ]
+    for model in tied(layers, [2], {"after.weight": "norm.weight"}):
+        with pytest.raises(RuntimeError, match=r"'after\.weight' is tied to a parameter that has some .*: untie them"):
+            model.regularization_loss()
 
 
 def test_parameters_that_are_tied_count_once() -> None:
@@ -432,6 +584,15 @@ def test_what_is_frozen_counts_alike_on_all_routes(counts: str) -> None:
     own = torch.cat([w, frozen], 1) if counts == "counted" else w
     slope = C * own.shape[1] ** 0.5 / own.norm(dim=1, keepdim=True)
     torch.testing.assert_close(w + 0.05 * slope * w, x)
+
+
+def test_what_is_tied_after_it_was_bound_is_refused() -> None:
+    model = filled(regspec.build(spec_of(SUM), seed=0))
+    optimizer = sgd(model.parameters())
+    regspec.bind(model, optimizer, group_lasso="gradient")
+    model.c.weight = model.a.weight
+    with pytest.raises(RuntimeError, match=r"'c\.weight' has become tied .* bind the model again\. Remove the binding"):
+        optimizer.step()
 
 
 def test_a_proximal_step_of_sgd() -> None:
@@ -620,9 +781,62 @@ def test_what_a_layer_says_of_units_wins_over_rules() -> None:
     assert regspec.strengths(regspec.build({**spec, "regularizers": rules})) == {"a.units.group_lasso": 0.2}
 
 
-def test_a_module_has_no_units() -> None:
-    with pytest.raises(RegspecError, match="a module does not say which weights vanish together"):
-        regspec.regularize(torch.nn.Linear(3, 2), [{"types": ["Linear"], "kernel_regularizer": COUPLED}])
+NO_GRAPH = "a module has no graph that says which weights make a unit: take the groups of each weight"
+AS_A_RULE = "'regularizers: [{units: {group_lasso: 1e-3}}]'"
+# Where units are no field, or are given otherwise: a part of a spec, or rules of a module, and the hint or the fault.
+MISPLACED: dict[str, tuple[dict[str, Any] | list[Any], str]] = {
+    "rules of a module": ([{"units": {"group_lasso": C}}], NO_GRAPH),
+    "rules of a module, by types": ([{"types": ["Linear"], "units": {"group_lasso": C}}], NO_GRAPH),
+    "rules of a module, misspelt": ([{"modules": "a", "unit": {"group_lasso": C}}], NO_GRAPH),
+    "rules of a module, as a slot": ([{"types": ["Linear"], "units_regularizer": {"group_lasso": C}}], NO_GRAPH),
+    "a kernel of a module": (
+        [{"types": ["Linear"], "kernel_regularizer": COUPLED}],
+        "a module does not say which weights vanish together",
+    ),
+    "a layer, in place of a size": ({"layers": [{"Dense": {"units": {"group_lasso": C}}}]}, AS_A_RULE),
+    "a layer, as a slot": ({"layers": [{"Dense": {**A, "units_regularizer": {"group_lasso": C}}}]}, AS_A_RULE),
+    "a layer that counts filters": (
+        {"layers": [{"Conv1D": {"kernel_size": 1, "units": 3}}]},
+        "did you mean 'filters'?",
+    ),
+    "a section": ({"layers": PLAIN, "units": {"group_lasso": C}}, AS_A_RULE),
+    "a rule, misspelt": ({"layers": PLAIN, "regularizers": [{"unit": {"group_lasso": C}}]}, "did you mean 'units'?"),
+    "a penalty, misspelt": (
+        {"layers": PLAIN, "regularizers": [{"units": {"group_laso": C}}]},
+        "did you mean 'group_lasso'?",
+    ),
+    "a negative strength": (
+        {"layers": PLAIN, "regularizers": [{"units": {"group_lasso": -1}}]},
+        "'strength' of 'group_lasso' must be at least 0, but is -1",
+    ),
+    "a strength that is a text": (
+        {"layers": PLAIN, "regularizers": [{"units": {"group_lasso": "strong"}}]},
+        "'strength' of 'group_lasso' must be a number, but is 'strong'",
+    ),
+    "a number alone": (
+        {"layers": PLAIN, "regularizers": [{"units": C}]},
+        "must be a regularizer: a name, {name: strength}, or a list of these, but is 0.1",
+    ),
+    "a name alone": ({"layers": PLAIN, "regularizers": [{"units": "group_lasso"}]}, "'group_lasso' needs 'strength'"),
+    "nothing": ({"layers": PLAIN, "regularizers": [{"units": None}]}, "needs a regularizer: kernel, bias, activity"),
+}
+
+
+@pytest.mark.parametrize("name", MISPLACED)
+def test_units_where_there_are_none(name: str, tmp_path: Path) -> None:
+    """A spec, or rules of a module, as they are and from a file."""
+    given, said = MISPLACED[name]
+    if isinstance(given, dict):
+        with pytest.raises(RegspecError) as caught:
+            regspec.load({"inputs": {"x": {"shape": [3, 2]}}, **given})
+        assert said in str(caught.value)
+        return
+    file = tmp_path / "rules.yaml"
+    file.write_text(json.dumps({"regspec": 1, "rules": given}))
+    for rules in (given, file):
+        with pytest.raises(RegspecError) as caught:
+            regspec.regularize(torch.nn.Linear(3, 2), rules)
+        assert said in str(caught.value)
 
 
 def test_keras_has_no_units() -> None:

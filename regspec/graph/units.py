@@ -126,7 +126,7 @@ class Units:
             if tie.stays:
                 self.keep(own, f"{call.name}: {tie.stays}")
             is_made = not any(place.is_input for place in places)
-            if is_made and not tie.field and not tie.stays:
+            if is_made and not tie.field and not tie.stays and tie.follows is None:
                 self.keep(own, f"{call.name}: {kind} has no field for how many there are")
         known = {(place.of, place.axis) for tie in ties for place in tie.places}
         for number, x in enumerate(call.inputs):

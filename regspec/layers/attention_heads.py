@@ -21,6 +21,8 @@ from regspec.layers.layer import Weight
 from regspec.layers.slots import BiasSlot, KernelSlot
 from regspec.layers.ties import FieldPath, Place, Tie, Ties
 
+AXES_OF_HEADS = (("kernel", 1), ("bias", 0))  # of a projection to heads
+
 
 class Projected(KernelSlot, BiasSlot, Attending):
     """Attention whose queries, keys and values are projected first."""
@@ -117,8 +119,9 @@ class Projected(KernelSlot, BiasSlot, Attending):
         ties = [Tie(x.size(-1), (Place(i, x.rank - 1), *own[i])) for i, x in enumerate(xs)]
         shape = weights["attention_output.kernel"].shape or ()
         if len(shape) == 3:
-            made = (Place("attention_output.kernel", 2), Place("attention_output.bias", 0), Place(~0, xs[0].rank - 1))
-            ties.append(Tie(shape[2], made, self.output_field))
+            last = xs[0].rank - 1
+            made = (Place("attention_output.kernel", 2), Place("attention_output.bias", 0), Place(~0, last))
+            ties.append(Tie(shape[2], made, self.output_field, follows=Place(0, last)))
         return Ties((*ties, *self.head_ties(weights)))
 
     # what says how many units its output has, if that need not be as many as before
@@ -323,6 +326,23 @@ class GroupQueryAttention(Projected):
             *gate,
             *self.projection("value", "value", value.size(-1), shared, width),
             *self.output_projection(heads, width, (query.size(-1),)),
+        )
+
+    def head_ties(self, names: Collection[str]) -> tuple[Tie, ...]:
+        """A head of keys and values goes with all heads of queries that share it; how wide it is scales the scores."""
+        shared = self.num_query_heads // self.num_key_value_heads
+        inner = {"query": shared, "gate": shared, "key": 1, "value": 1}
+        both = [(f"{name}.{slot}", axis, each) for name, each in inner.items() for slot, axis in AXES_OF_HEADS]
+        heads = [Place(name, axis, inner=each) for name, axis, each in both if name in names]
+        return (
+            Tie(
+                self.num_key_value_heads,
+                (*heads, Place("attention_output.kernel", 0, inner=shared)),
+                ("num_key_value_heads",),
+                others=((("num_query_heads",), shared),),
+                stays="their scores are an output" if self.return_attention_scores else "",
+                apart=tuple(name for name, *_ in both if not name.startswith("value")),
+            ),
         )
 
     def output_shape(self, x: Symbol, *others: Symbol) -> Shape | list[Shape]:

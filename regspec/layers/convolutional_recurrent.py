@@ -21,6 +21,7 @@ from regspec.layers.convolution import AXES, Even
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Layer, Weight
 from regspec.layers.recurrent import Recurrent
+from regspec.layers.ties import Place, Tie, Ties, mixes
 
 
 class ConvLSTM(Recurrent, Gated, Even):
@@ -123,6 +124,22 @@ class ConvLSTM(Recurrent, Gated, Even):
             return (kernel, recurrent)
         ones = (self.filters, 2 * self.filters) if self.unit_forget_bias else None
         return (kernel, recurrent, weight("bias", "o", (width,), "bias", ones=ones))
+
+    def ties(self, x: Symbol, *states: Symbol) -> Ties | None:
+        """Those of an LSTM, whose gates lie one after the other in each kernel."""
+        if self.stateful:
+            return None  # the states that it keeps have units too
+        axis, last, gates = x.order[2], self.spatial_rank + 1, 4
+        step = self._step(x)
+        given = Place(~0, axis if self.return_sequences else step.order[1])
+        returned = [Place(~(1 + i), step.order[1]) for i in range(self.state_count) if self.return_state]
+        initial = [Place(1 + i, state.order[1]) for i, state in enumerate(states)]
+        kernels = [Place(slot, last, outer=gates) for slot in ("kernel", "recurrent")]
+        own = (Place("recurrent", last - 1), *kernels, Place("bias", 0, outer=gates))
+        stays = mixes(self.activation, 1, 2) or mixes(self.recurrent_activation, 1, 2)
+        filters = Tie(self.filters, (*own, *initial, *returned, given), ("filters",), stays=stays)
+        channels = Tie(x.size(2), (Place(0, axis), Place("kernel", last - 1)))
+        return Ties((channels, filters), why_not="it sees zeros beside them")
 
     def outputs(
         self, x: Symbol, sequence: Expression, initial: Sequence[Expression], owner: Names = ()

@@ -14,6 +14,7 @@ from regspec.layers.families import Activated, Spatial
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Weight
 from regspec.layers.slots import BiasSlot, KernelSlot
+from regspec.layers.ties import Place, Tie, Ties
 
 
 class LocallyConnected(KernelSlot, BiasSlot, Activated, Spatial):
@@ -50,6 +51,20 @@ class LocallyConnected(KernelSlot, BiasSlot, Activated, Spatial):
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         return self.activated_shape((x.shape[0], self.filters, *self.places(x)), x)
 
+    def ties(self, x: Symbol, *_: Symbol) -> Ties | None:
+        axis, cells = x.order[1], math.prod(self.kernel_size)
+        stays = self.mixes(axis, x.rank)
+        output = () if stays else (Place(~0, axis),)
+        read = Place("kernel", 1, outer=cells) if self._reads_channels_last(x) else Place("kernel", 1, inner=cells)
+        channels = Tie(x.size(1), (Place(0, axis), read))
+        made = (Place("kernel", 2), Place("bias", self.spatial_rank), *output)
+        filters = Tie(self.filters, made, ("filters",), stays=stays)
+        return Ties((channels, filters), why_not="it is another one at each place")
+
+    def _reads_channels_last(self, x: Symbol) -> bool:
+        """Whether the numbers of a window lie so in the kernel."""
+        return x.is_plain and self.data_format != "channels_first"
+
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         constructor = call(
             "LocallyConnected",
@@ -59,7 +74,7 @@ class LocallyConnected(KernelSlot, BiasSlot, Activated, Spatial):
             self.kernel_size,
             stride=unless(1, compact(self.strides)),
             bias=unless(True, self.use_bias),
-            channels_last=unless(True, x.is_plain and self.data_format != "channels_first"),
+            channels_last=unless(True, self._reads_channels_last(x)),
         )
         return self.activate(Module(constructor)(x), x)
 

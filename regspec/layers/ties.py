@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from regspec.code.shapes import Symbol
 from regspec.language.activations import ActivationFunction
@@ -55,6 +56,8 @@ class Tie:
     places: tuple[Place, ...]
     field: FieldPath = ()  # what says how many there are
     each: int = 1  # what that counts of each unit
+    others: tuple[tuple[FieldPath, int], ...] = ()  # further fields that count them, and what of each unit
+    follows: Place | None = None  # the axis of an input that has as many, where nothing says how many there are
     stays: str = ""  # why none of them may go
     factors: tuple[str, ...] = ()  # weights that multiply a unit, which is cut where all of its slice is zero
     apart: tuple[str, ...] = ()  # weights of the units that decide about others, and not what they are
@@ -154,6 +157,20 @@ def mixes(function: ActivationFunction | None, axis: int, rank: int) -> str:
     if function.along is None or function.along % rank == axis:
         return f"{function.name} is of all of them together"
     return ""
+
+
+def said(layer: Any, path: FieldPath) -> Any:
+    """What a layer says in a field, as plain data."""
+    value = layer
+    for step in path:
+        if step == "*":
+            continue
+        if isinstance(step, int):
+            value = getattr(value, "cells", value)[step]
+        else:
+            names = {each.alias or name: name for name, each in type(value).model_fields.items()}
+            value = getattr(value, names[step])
+    return [*value] if isinstance(value, tuple) else value
 
 
 def weights_in(ties: Ties) -> Iterator[str]:

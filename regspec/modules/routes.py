@@ -1,4 +1,4 @@
-"""What the gradient and the proximal route do at a step of the optimizer."""
+"""What the gradient route does at a step of the optimizer."""
 
 from __future__ import annotations
 
@@ -7,24 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
-from regspec.modules.parts import AGAIN, Now, Part
-from regspec.modules.step_sizes import Group, step_size
-from regspec.runtime import NonNeg
+from regspec.modules.parts import GONE, Now, Part
 from regspec.runtime.kernels.fused import add_gradients as add_fused
 from regspec.runtime.kernels.fused import add_to_grad
-from regspec.runtime.kernels.sharded import fill, is_sharded, penalty_of, whole
-from regspec.runtime.kernels.thresholds import soften
-from regspec.runtime.penalties.slices import Slices
-from regspec.runtime.penalties.state import penalized_in
+from regspec.runtime.kernels.sharded import penalty_of
 from regspec.runtime.penalties.terms import WeightTerm
 from regspec.runtime.penalties.units import UnitTerm
-from regspec.runtime.penalties.weights import tensor_at
-
-_GONE = f"is none of the optimizer's parameters any more. {AGAIN}"
-
-# -- the gradient route ------------------------------------------------------------------------------------------------
 
 
 def add_gradients(parts: list[tuple[Part, Now]], scale: Tensor, signs: Mapping[nn.Parameter, float]) -> None:
@@ -37,7 +26,7 @@ def add_gradients(parts: list[tuple[Part, Now]], scale: Tensor, signs: Mapping[n
         moving = [parameter for parameter in dict.fromkeys(parameters) if parameter.requires_grad]
         trained = [parameter for parameter in moving if parameter in signs]
         if moving and not trained:
-            raise RuntimeError(f"the weight of '{part.name}' {_GONE}")
+            raise RuntimeError(f"the weight of '{part.name}' {GONE}")
         if part.kind in ("l1", "l2") and not is_computed and not part.adds_parameters:
             strengths = (part.strength, 0.0) if part.kind == "l1" else (0.0, 2 * part.strength)
             for parameter in trained:
@@ -86,98 +75,3 @@ def penalty_on_gradient(parts: list[tuple[Part, Now]], signs: Mapping[nn.Paramet
         if penalty is not None:
             penalties.append(part.factor * signs[trained[0]] * penalty)
     return torch.stack([each.to(penalties[0]) for each in penalties]).sum() if penalties else None
-
-
-# -- the proximal route ------------------------------------------------------------------------------------------------
-
-
-@torch.no_grad()
-def shrink(parts: list[Part], optimizer: Optimizer, groups: Mapping[nn.Parameter, Group]) -> None:
-    """The proximal steps of weights, by the size of the optimizer's step: first those of L1, number by number.
-
-    In this order the two of a weight with a group lasso, too, are that of the sum (Yu (2013), On decomposing the
-    proximal map, theorem 4), in sizes of steps that differ as well. Units, which hold slices of weights, come last.
-    """
-    strengths: dict[nn.Parameter, float] = {}
-    of_groups = []
-    units = [(part, part.term) for part in parts if isinstance(part.term, UnitTerm)]
-    for part in parts:
-        for parameter in () if part.is_of_units else part.parameters:
-            if not parameter.requires_grad or parameter.grad is None:
-                continue  # the optimizer left it alone
-            if parameter not in groups:
-                raise RuntimeError(f"the weight of '{part.name}' {_GONE}")
-            if part.kind == "l1":
-                strengths[parameter] = strengths.get(parameter, 0.0) + part.strength
-            else:
-                of_groups.append((part, parameter))
-    sizes = {each: step_size(optimizer, groups[each], each) for each in strengths}
-    soften([(each, sizes[each], strength) for each, strength in strengths.items()])
-    for part, parameter in of_groups:
-        size = step_size(optimizer, groups[parameter], parameter)
-        weight = whole(parameter)
-        if _is_nonnegative(part):  # of both at once; what is shrunk first keeps a norm of numbers that go
-            weight = weight.clamp_min(0)
-        fill(parameter, part.regularizer.shrunk(weight, whole(size.threshold(part.strength))))
-    for part, term in units:
-        _shrink_units(part, term, optimizer, groups)
-
-
-def _is_nonnegative(part: Part) -> bool:
-    """Whether a constraint keeps the weight from being negative."""
-    assert isinstance(part.term, WeightTerm)
-    constraints = part.owner._regspec.constraints.values()
-    return any(isinstance(each, NonNeg) and {*paths} == {*part.term.parameters} for each, paths in constraints)
-
-
-@torch.no_grad()
-def _shrink_units(part: Part, term: UnitTerm, optimizer: Optimizer, groups: Mapping[nn.Parameter, Group]) -> None:
-    """The proximal step of units, over all parameters in which they lie; one that did not move keeps its numbers."""
-    pairs = zip(term.slices, part.parameters, strict=True)
-    own = [(each, x) for each, x in pairs if x.requires_grad or term.counts_frozen]
-    sizes = [_threshold(part, x, optimizer, groups) for _, x in own]
-    if not any(isinstance(size, Tensor) or size for size in sizes):
-        return
-    nonnegative = _nonnegative(part)
-    is_one = not any(isinstance(size, Tensor) or size != sizes[0] for size in sizes)
-    if is_one and not any(x in nonnegative or is_sharded(x) for _, x in own):
-        _scale_units(part, own, sizes[0])
-        return
-    device = own[0][1].device
-    rows = [each.rows(whole(x).clamp_min(0) if x in nonnegative else whole(x)).to(device) for each, x in own]
-    spread = [torch.as_tensor(size).to(device).expand(x.shape) for size, (_, x) in zip(sizes, own, strict=True)]
-    thresholds = [each.rows(size) for size, (each, _) in zip(spread, own, strict=True)]
-    shrunk = part.regularizer.shrunk(torch.cat(rows, 1), sizes[0] if is_one else torch.cat(thresholds, 1))
-    for (each, x), made in zip(own, shrunk.split([row.shape[1] for row in rows], 1), strict=True):
-        weight = whole(x).clone()
-        each.put(made.to(weight), weight)
-        fill(x, weight)
-
-
-def _scale_units(part: Part, own: list[tuple[Slices, nn.Parameter]], threshold: float) -> None:
-    """The proximal step where all numbers have one size of a step: a factor for each unit, and no copies."""
-    rows = [each.rows(x) for each, x in own]
-    wide = [row if row.dtype is torch.float64 else row.float() for row in rows]
-    norms = [torch.linalg.vector_norm(row, dim=1).to(wide[0].device) for row in wide]
-    factors = part.regularizer.kept(torch.stack(norms).norm(dim=0), threshold, sum(row.shape[1] for row in rows))
-    for each, x in own:
-        each.multiply(x, factors)
-
-
-def _threshold(part: Part, parameter: nn.Parameter, optimizer: Optimizer, groups: Mapping[nn.Parameter, Group]) -> Any:
-    """How far a proximal step moves the numbers of a parameter: one number, or one for each of them."""
-    if not parameter.requires_grad or parameter.grad is None:
-        return 0.0  # the optimizer left it alone
-    if parameter not in groups:
-        raise RuntimeError(f"the weight of '{part.name}' {_GONE}")
-    return whole(step_size(optimizer, groups[parameter], parameter).threshold(part.strength))
-
-
-def _nonnegative(part: Part) -> set[Any]:
-    """The parameters of units that a constraint keeps from being negative."""
-    found: set[Any] = set()
-    for _, module in penalized_in(part.owner):
-        for constraint, paths in module._regspec.constraints.values():
-            if isinstance(constraint, NonNeg):
-                found.update(tensor_at(module, tuple(path.split("."))) for path in paths)
-    return found

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import SGD, Adadelta, Adagrad, Adam, Adamax, NAdam, Optimizer, RAdam, RMSprop
 
 from regspec.runtime.kernels.thresholds import StepSize, number
@@ -36,11 +36,11 @@ def has_step_sizes(optimizer: Optimizer) -> bool:
     return _of_class(optimizer) is not None
 
 
-def step_size(optimizer: Optimizer, group: Group, parameter: nn.Parameter) -> StepSize:
-    """The size of the step that was just done, of a parameter that it moved."""
+def sizes_of(optimizer: Optimizer) -> Callable[[Group, State], StepSize]:
+    """What gives the size of the step that was just done, of a parameter that it moved, by its group and state."""
     of_class = _of_class(optimizer)
     assert of_class is not None
-    return of_class(group, optimizer.state[parameter])
+    return of_class
 
 
 def _of_class(optimizer: Optimizer) -> Callable[[Group, State], StepSize] | None:

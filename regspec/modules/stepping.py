@@ -28,12 +28,14 @@ from regspec.modules.optimizers import (
     stands_still,
 )
 from regspec.modules.parts import Part, Route, removed_first, weights_of
-from regspec.modules.routes import add_gradients, penalty_on_gradient, shrink
+from regspec.modules.proximal import ProximalSteps
+from regspec.modules.routes import add_gradients, penalty_on_gradient
 from regspec.runtime import Regularized
 from regspec.runtime.kernels.sharded import shard
 from regspec.runtime.penalties.listeners import Listener, listeners_of
 from regspec.runtime.penalties.state import Penalized, penalized_in, project, terms_in
 from regspec.runtime.penalties.terms import Seen, WeightTerm
+from regspec.runtime.penalties.units import UnitTerm
 from regspec.runtime.penalties.weights import tensor_at
 
 CHANGES = 3  # so often the weights may change between forwards before a warning that no step is seen
@@ -98,6 +100,8 @@ class Binding:
             for term, owner in terms_in(root):
                 try:
                     is_tied = isinstance(term, WeightTerm) and term.is_seen(owner, seen)
+                    if isinstance(term, UnitTerm) and not is_tied and "gradient" in term.routes:
+                        term.refuse_ties(owner, seen)
                 except RuntimeError as error:
                     raise removed_first(error) from None
                 if is_tied:
@@ -191,6 +195,7 @@ class Steps:
         self.optimizer = optimizer
         self.bindings: list[Binding] = []
         self.parts: dict[Route, list[Part]] = {}  # of weights, by route
+        self.proximal = ProximalSteps(())
         self.carried: list[Part] = []  # of outputs
         self.decays = Decays(optimizer)
         self.hooks: list[Any] = []
@@ -253,6 +258,7 @@ class Steps:
         of_weights = [part for part in parts if isinstance(part.term, WeightTerm)]
         self.parts = {route: [part for part in of_weights if part.route == route] for route in get_args(Route)}
         self.carried = [part for part in parts if isinstance(part.term, Listener)]
+        self.proximal = ProximalSteps(self.parts["proximal"])
         self.decays.arrange(self.parts["decay"])
 
     # -- hooks ---------------------------------------------------------------------------------------------------------
@@ -315,9 +321,8 @@ class Steps:
         skipped = getattr(optimizer, "found_inf", None)  # of a fused optimizer, whose step GradScaler may skip
         if skipped is not None and skipped.item():
             return
-        proximal = self.parts["proximal"]
-        groups = {parameter: group for group in optimizer.param_groups if proximal for parameter in group["params"]}
-        shrink(proximal, optimizer, groups)
+        if self.parts["proximal"]:
+            self.proximal.act(optimizer)
         constrained = [each for each in self.bindings if any(module._regspec.constraints for module in each.modules())]
         if constrained and not stands_still(optimizer):
             for binding in constrained:

@@ -194,6 +194,11 @@ def _hint(error: Any, context: dict[str, Any]) -> str | None:
         choices = str(context["expected"]).replace("'", "").replace(" or ", ", ").split(", ")
         return choice_hint(error["input"], choices)
     field = next((each for each in reversed(error["loc"]) if isinstance(each, str)), "")
-    if field in OPEN_SIZES and error["type"] in ("int_type", "greater_than_equal", "list_type", "tuple_type"):
+    if field in (*OPEN_SIZES, "units") and error["type"] in (
+        "int_type",
+        "greater_than_equal",
+        "list_type",
+        "tuple_type",
+    ):
         return size_hint(field, error["input"])
     return context.get("hint") if error["type"] not in _EXPECTED else None

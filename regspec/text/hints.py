@@ -75,6 +75,7 @@ _SYNONYMS = {
     **dict.fromkeys(("min", "min_val"), ("min_value", "minval", "low", "x_min")),
     **dict.fromkeys(("max", "max_val"), ("max_value", "maxval", "high", "x_max")),
     "dim": ("axis", "dims"),
+    "units": ("filters",),
     "num_bins": ("bin_boundaries",),
     **dict.fromkeys(("index", "indices", "slice"), ("key",)),
     "shape": ("target_shape",),
@@ -148,6 +149,16 @@ _EXPLAINED: dict[str, tuple[tuple[str, ...], str]] = {
         ),
     ),
 }
+# What penalizes units, in other places than a rule of a spec: by a field that the place has, what to write there.
+_OF_UNITS = ("units", "unit", "units_regularizer", "unit_regularizer")
+_MAKES_UNITS = {
+    "types": "a module has no graph that says which weights make a unit: take the groups of each weight, "
+    "'{types: [Linear], kernel_regularizer: {group_lasso: 1e-3}}', or write the network as a spec, which regspec.build "
+    "makes, and whose rules have units",
+    "blocks": "units are penalized by a rule: 'regularizers: [{units: {group_lasso: 1e-3}}]'",
+    "kernel_regularizer": "a unit has slices of several weights: write 'kernel_regularizer: {group_lasso: {strength: "
+    "1e-3, coupled: true}}', or a rule 'regularizers: [{units: {group_lasso: 1e-3}}]'",
+}
 _SECTIONS = {
     "input": "inputs",
     "output": "outputs",
@@ -190,6 +201,9 @@ def section_hint(name: str, known: Iterable[str]) -> str | None:
 def field_hint(name: str, known: Iterable[str]) -> str | None:
     """What to write instead of a field that is not among the known ones; None where nothing is near."""
     known = [*known]
+    place = next((each for each in _MAKES_UNITS if each in known), None)
+    if name in _OF_UNITS and place and (near_field(name, known) is None or name.endswith("regularizer")):
+        return _MAKES_UNITS[place]
     wanted, text = _EXPLAINED.get(name, (("",), ""))
     field = next((each for each in wanted if each in known), None)
     if (field is not None or not wanted) and _near_synonym(name, known) is None:
@@ -232,7 +246,9 @@ def choice_hint(value: str, choices: Iterable[str]) -> str | None:
 
 
 def size_hint(field: str, value: Any) -> str | None:
-    """What to write instead of a size that others leave open."""
+    """What to write instead of a size that others leave open, or of a penalty in place of how many units there are."""
+    if field == "units":
+        return _MAKES_UNITS["kernel_regularizer"] if isinstance(value, dict) else None
     if isinstance(value, str) and value.startswith("("):
         return "a list stands in square brackets: [28, 28]"
     if value not in (None, -1, "None", "none", "~", "?", "-1"):

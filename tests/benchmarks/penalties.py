@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -20,6 +21,7 @@ from regspec.runtime import L1L2, GroupLasso, Orthogonal, Regularized, Spectral
 
 from .timing import Figure, compare
 
+ROOT = Path(__file__).parents[2]
 # width, layers, batch, and what is aimed at: what penalties add / what the loop adds
 STEPS = [(64, 8, 32, 0.45), (256, 20, 64, 0.3), (1024, 6, 64, 0.22)]
 ROUNDS = {64: 301, 256: 101, 1024: 31}  # of which the medians are steady, by the width
@@ -92,6 +94,7 @@ def weights() -> Iterator[Figure]:
     plain, loop, route = medians([kernels.optimizer.step, kernels.loop, bound.optimizer.step], rounds=21)
     yield Figure("the same, what the gradient route adds to a step / the loop", route - plain, loop, 0.13)
     yield from proximal_steps()
+    yield from proximal_steps_of_units()
 
 
 ADAPTIVE: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -117,6 +120,20 @@ def proximal_steps() -> Iterator[Figure]:
             parameter.grad = torch.randn_like(parameter)
         own, proximal = medians([plain.step, bound.step], rounds=9)
         yield Figure(f"the same, a step of {name} with the proximal route of L1 / without", proximal, own, 1.15)
+
+
+def proximal_steps_of_units() -> Iterator[Figure]:
+    """The same of the units of a ResNet-20, whose 272,474 weights are small: what it costs is mostly calls."""
+    text = (ROOT / "examples" / "resnet.yaml").read_text(encoding="utf-8").partition("regularizers:")[0]
+    spec = regspec.loads(text + "regularizers: [{units: {group_lasso: 1e-4}}]\n")
+    for name, make in ADAPTIVE.items():
+        alone, shrunk = (regspec.build(spec, seed=0) for _ in range(2))
+        plain, bound = (make(each.parameters(), lr=1e-6) for each in (alone, shrunk))
+        regspec.bind(shrunk, bound, group_lasso="proximal")
+        for parameter in (*alone.parameters(), *shrunk.parameters()):
+            parameter.grad = torch.randn_like(parameter)
+        own, proximal = medians([plain.step, bound.step], rounds=31)
+        yield Figure(f"ResNet-20, a step of {name} with the proximal route of units / without", proximal, own, 1.15)
 
 
 def _group_lasso(rows: Tensor) -> Tensor:

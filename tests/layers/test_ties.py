@@ -156,4 +156,10 @@ def test_a_lone_layer_is_shrunk(index: int) -> None:
     shrunk = shrink(layer.model, layer.spec, inputs=layer.xs)
     inner = [tie for tie in layer.ties if not any(isinstance(place.of, int) for place in tie.places)]
     changes = [each for each in shrunk.report.changes if each.before != each.after]
-    assert len(changes) == len({tie.field for tie in inner if tie.size > 1 and tie.field and not tie.stays})
+    fields = {
+        field
+        for tie in inner
+        for field in (tie.field, *(each for each, _ in tie.others))
+        if tie.size > 1 and field and not tie.stays
+    }
+    assert len(changes) == len(fields)

@@ -32,6 +32,13 @@ class Choice:
         return ids[first]
 
 
+def axis_of(call: Call, place: Place) -> Ids:
+    """The units along the whole axis of an input or output."""
+    found = call.tensor(place).axes[place.axis]
+    assert found is not None  # a tie has given them
+    return found
+
+
 def ids_at(units: Units, call: Call, place: Place, tie: Tie) -> Ids:
     """The units at each index of a place."""
     whole = units.weights[call.path, place.of, place.axis] if isinstance(place.of, str) else None
@@ -130,7 +137,10 @@ def _check_shared(live: Live, needed: set[int], choice: Choice) -> None:
 
 
 def balance(choice: Choice, weight: Mapping[int, float]) -> None:
-    """Keeps groups so that no axis is left empty, and parts that must be alike are; the heaviest first."""
+    """Keeps groups so that no axis is left empty, and parts that must be alike are; the heaviest first.
+
+    Why each is kept is noted.
+    """
     before = -1
     while len(choice.gone) != before:
         before = len(choice.gone)
@@ -138,18 +148,24 @@ def balance(choice: Choice, weight: Mapping[int, float]) -> None:
             ties = [tie for tie in call.ties.ties if any(call.has(place) for place in tie.places)]
             roots = [choice.units.roots(choice.units_at(call, tie)) for tie in ties]
             for tie, own in zip(ties, roots, strict=True):
-                _keep(choice, own, tie.size - 1, weight)
+                _keep(choice, own, tie.size - 1, weight, f"{call.name} has one of them at least")
             parted = [(tie, own) for tie, own in zip(ties, roots, strict=True) if tie.parts > 1]
             if parted:
-                _even_parts(choice, [own.reshape(tie.parts, -1) for tie, own in parted], weight)
+                why = f"{call.name}: each of its groups keeps as many"
+                _even_parts(choice, [own.reshape(tie.parts, -1) for tie, own in parted], weight, why)
+            for tie, own in zip(ties, roots, strict=True):
+                if tie.follows is not None and not tie.field:
+                    taken = choice.units.roots(axis_of(call, tie.follows))
+                    _keep(choice, own, _count(choice, taken), weight, why := f"{call.name} gives as many as it takes")
+                    _keep(choice, taken, _count(choice, own), weight, why)
             for word in {tie.alike for tie in ties if tie.alike}:
                 some = [own for tie, own in zip(ties, roots, strict=True) if tie.alike == word]
                 fewest = min(_count(choice, own) for own in some)
                 for own in some:
-                    _keep(choice, own, fewest, weight)
+                    _keep(choice, own, fewest, weight, f"{call.name}: each of its directions keeps as many")
 
 
-def _even_parts(choice: Choice, axes: list[Ids], weight: Mapping[int, float]) -> None:
+def _even_parts(choice: Choice, axes: list[Ids], weight: Mapping[int, float], why: str) -> None:
     """Keeps units so that of each part there goes as much as of the others, or all of it."""
     parts = len(axes[0])
     whole = [all(_count(choice, axis[part]) == axis.shape[1] for axis in axes) for part in range(parts)]
@@ -159,20 +175,21 @@ def _even_parts(choice: Choice, axes: list[Ids], weight: Mapping[int, float]) ->
         left = [axis[part] for part in range(parts) if not whole[part]]
         fewest = min(min(_count(choice, each) for each in left), axis.shape[1] - 1)
         for each in left:
-            _keep(choice, each, fewest, weight)
+            _keep(choice, each, fewest, weight, why)
 
 
 def _count(choice: Choice, roots: Ids) -> int:
     return sum(root in choice.gone for root in roots.tolist())
 
 
-def _keep(choice: Choice, roots: Ids, most: int, weight: Mapping[int, float]) -> None:
+def _keep(choice: Choice, roots: Ids, most: int, weight: Mapping[int, float], why: str) -> None:
     """Keeps units so that at most so many go."""
     going = [root for root in roots.tolist() if root in choice.gone]
     distinct = sorted(dict.fromkeys(going), key=lambda root: -weight.get(root, 0.0))
     while len(going) > most:
         kept = distinct.pop(0)
         choice.gone.discard(kept)
+        choice.stays[kept] = why
         going = [root for root in going if root != kept]
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from regspec.graph.units import Units
-from regspec.modules.shrinking.choosing import Choice, all_groups
+from regspec.graph.units import Call, Units
+from regspec.layers.ties import Place, Tie
+from regspec.modules.shrinking.choosing import Choice, all_groups, ids_at
 from regspec.modules.shrinking.live import Live
 from regspec.modules.shrinking.slicing import Sliced
 
@@ -75,7 +76,8 @@ class ShrinkReport:
         yield f"{units:,} units → {left:,}; {weights:,} weights → {fewer:,}"
         for each in self.changes:
             if each.before != each.after:
-                yield f"{each.layer}: {each.field} {each.before} → {each.after}"
+                before = "unsaid" if each.before is None else each.before
+                yield f"{each.layer}: {each.field} {before} → {each.after}"
         for why, count in [*self.stays.items()][:SHOWN]:
             yield f"{count} {'stays' if count == 1 else 'stay'}: {why}"
         if self.folded:
@@ -88,11 +90,15 @@ class ShrinkReport:
 
 def changes_in(left: Sliced) -> tuple[Change, ...]:
     """What fields said, and say."""
-    return tuple(
-        Change(path, ".".join(str(step) for step in field if step != "*"), before, after)
-        for path, fields in left.fields.items()
-        for field, (before, after) in fields.items()
-    )
+    found = []
+    for path, fields in left.fields.items():
+        for field, (before, after) in fields.items():
+            name = ".".join(str(step) for step in field if step != "*")
+            if (path, field) not in left.unsaid:
+                found.append(Change(path, name, before, after))
+            elif before != after:
+                found.append(Change(path, name, None, after))
+    return tuple(found)
 
 
 def reasons(live: Live, choice: Choice) -> dict[str, int]:
@@ -100,9 +106,10 @@ def reasons(live: Live, choice: Choice) -> dict[str, int]:
     found = Counter(choice.stays.values())
     ends = (*live.units.inputs, *live.units.outputs)
     at_ends = {root for x in ends for ids in x.axes if ids is not None for root in _roots(live.units, ids)}
-    for root in _idle(live):
-        why = live.units.why_kept(root)
-        if why is not None and root not in choice.gone and root not in at_ends:
+    lost = _lost(live)
+    for root in _idle(live) - choice.gone - choice.stays.keys() - at_ends:
+        why = live.units.why_kept(root) or lost.get(root)
+        if why is not None:
             found[why] += 1
     return dict(found.most_common())
 
@@ -115,6 +122,28 @@ def _idle(live: Live) -> set[int]:
         if ids is not None and tensor not in live.units.inputs:
             found.update(_roots(live.units, ids[known.constant]))
     return found & all_groups(live.units)
+
+
+def _lost(live: Live) -> dict[int, str]:
+    """The groups of what is constant in front of a layer and is not behind it, each with that layer."""
+    found: dict[int, str] = {}
+    for call in live.units.calls:
+        for tie in call.ties.ties:
+            taken, given = (
+                [place for place in tie.places if getattr(place, side)] for side in ("is_input", "is_output")
+            )
+            for root in _constant(live, call, tie, taken) - _constant(live, call, tie, given) if given else ():
+                found.setdefault(root, f"constant in front of {call.name}, and not behind it")
+    return found
+
+
+def _constant(live: Live, call: Call, tie: Tie, places: Sequence[Place]) -> set[int]:
+    """The groups of units that are constant at one of some places."""
+    found: set[int] = set()
+    for place in places:
+        known, part = live.at(call, place, tie)
+        found.update(_roots(live.units, ids_at(live.units, call, place, tie)[known.constant[part]]))
+    return found
 
 
 def _roots(units: Units, ids: Any) -> list[int]:

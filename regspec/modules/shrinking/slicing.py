@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from regspec.graph.units import Call, indices
-from regspec.layers.ties import FieldPath, Fold
+from regspec.layers.ties import FieldPath, Fold, said
 from regspec.modules.shrinking.arrays import Array, Key, grouped
-from regspec.modules.shrinking.choosing import Choice, dropped_parts, fold_of, ids_at
+from regspec.modules.shrinking.choosing import Choice, axis_of, dropped_parts, fold_of, ids_at
 from regspec.modules.shrinking.live import Live, Numbers
 
-Changes = dict[FieldPath, tuple[Any, Any]]  # what a field says, and what it says then
+Changes = dict[FieldPath, tuple[Any, Any]]  # what a field would say if it stayed as it is, and what it says then
 
 
 @dataclass
@@ -23,6 +23,7 @@ class Sliced:
 
     arrays: dict[Key, Array] = field(default_factory=dict)
     fields: dict[str, Changes] = field(default_factory=dict)  # by the paths of layers
+    unsaid: set[tuple[str, FieldPath]] = field(default_factory=set)  # which of these said nothing before
     folded: int = 0  # constants that were added to biases
 
 
@@ -38,7 +39,12 @@ def sliced(live: Live, choice: Choice) -> Sliced:
         for tie in call.ties.ties:
             if tie.field and any(call.has(place) for place in tie.places):
                 left = tie.size - int(choice.is_gone(choice.units_at(call, tie)).sum())
-                fields[tie.field] = (tie.size * tie.each, left * tie.each)
+                for path, each in ((tie.field, tie.each), *tie.others):
+                    fields[path] = (tie.size * each, left * each)
+                if tie.follows is not None and said(call.node.resolved.layer, tie.field) is None:
+                    by_default = int((~choice.is_gone(axis_of(call, tie.follows))).sum())
+                    fields[tie.field] = (by_default, left)
+                    result.unsaid.add((call.path, tie.field))
         for fold, added in _folded(live, choice, call):
             result.folded += 1
             if fold.bias in call.weights:

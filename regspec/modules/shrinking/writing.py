@@ -18,7 +18,7 @@ from typing import Any
 from regspec.graph.loading import loads
 from regspec.language.forms import spread
 from regspec.layers import Layer, find_kind
-from regspec.layers.ties import FieldPath
+from regspec.layers.ties import FieldPath, said
 from regspec.modules.shrinking.inlining import apart, inline
 from regspec.specs.model import BlockUse, Body, LayerUse, ModelSpec
 from regspec.text.problems import Problem, RegspecError
@@ -214,27 +214,13 @@ def _columns(layers: Sequence[Layer], changes: Sequence[Changes]) -> Iterator[tu
     for path, parts in whole.items():
         column = []
         for layer, own in zip(layers, changes, strict=True):
-            value = _said(layer, path)
+            value = said(layer, path)
             if parts != [path]:
                 value = [own[(*path, index)][1] if (*path, index) in own else each for index, each in enumerate(value)]
             elif path in own:
                 value = own[path][1]
             column.append(value)
         yield path, column
-
-
-def _said(layer: Any, path: FieldPath) -> Any:
-    """What a layer says in a field, as plain data."""
-    value = layer
-    for step in path:
-        if step == "*":
-            continue
-        if isinstance(step, int):
-            value = getattr(value, "cells", value)[step]
-        else:
-            names = {each.alias or name: name for name, each in type(value).model_fields.items()}
-            value = getattr(value, names[step])
-    return [*value] if isinstance(value, tuple) else value
 
 
 def _fields(layers: list[Any], index: int, blocks: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import warnings
 from array import array
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
@@ -32,21 +33,21 @@ def choose(choice: str) -> None:
     global _chosen
     if choice not in CHOICES:
         raise ValueError(f"there is no backend '{choice}': there are {', '.join(CHOICES)}")
-    if choice == "numba" and _kernels() is None:
+    if choice == "numba" and _kernel() is None:
         raise ValueError("numba can't be loaded: pip install 'regspec[fast]'")
     _chosen = choice
 
 
 def of_large_models() -> str:
     """What computes the penalties of many numbers."""
-    return "numba" if _chosen != "torch" and _kernels() is not None else "torch"
+    return "numba" if _chosen != "torch" and _kernel() is not None else "torch"
 
 
-def takes(count: int) -> bool:
-    """Whether numba computes penalties of so many numbers."""
+def takes(count: int, module: str = "by_numba", fewest: int = FEWEST) -> bool:
+    """Whether a module's functions compute penalties of so many numbers."""
     if _chosen == "auto":
-        return count >= FEWEST and _kernels() is not None
-    return _chosen == "numba"
+        return count >= fewest and _kernel(module) is not None
+    return _chosen == "numba" and _kernel(module) is not None
 
 
 def takes_all() -> bool:
@@ -129,43 +130,45 @@ def _run(parts: list[Part], what: int) -> array[float]:
     chunks = -(-start // code.CHUNK)
     numbers.extend([0.0] * chunks)
     table[1], table[2], table[3], table[4] = chunks, len(parts), what, numbers.buffer_info()[0]
-    kernels = _kernels()
-    assert kernels is not None  # `takes` has seen them
-    kernel = kernels[parts[0][2].dtype]
-    address, threads, together = table.buffer_info()[0], min(torch.get_num_threads(), chunks), _openmp()
+    run("by_numba", parts[0][2].dtype, table, min(torch.get_num_threads(), chunks))
+    return numbers[2 * len(parts) :]
+
+
+def run(module: str, dtype: torch.dtype, table: array[int], threads: int) -> None:
+    """Has threads of torch do what a table says, by the functions of a module that are compiled."""
+    kernel = _kernel(module, str(dtype).removeprefix("torch."))
+    assert kernel is not None  # `takes` has seen that there is one
+    address, together = table.buffer_info()[0], _openmp()
     if threads > 1 and together is not None:
         together(kernel, address, threads, 0)
-    elif chunks:
+    elif threads:
         kernel(address)
-    return numbers[2 * len(parts) :]
 
 
 # -- what is loaded ----------------------------------------------------------------------------------------------------
 
 
-def _by_numba() -> ModuleType:
-    from regspec.runtime.kernels import by_numba
+def _by_numba(module: str = "by_numba") -> ModuleType:
+    """A module that numba compiles: its ``kernel`` gives what a thread runs for tensors of a type."""
+    return import_module(f"regspec.runtime.kernels.{module}")
 
-    return by_numba
 
-
-def _kernels() -> dict[torch.dtype, Any] | None:
-    """The compiled functions; None where they can't be had."""
+def _kernel(module: str = "by_numba", name: str = "float32") -> Any:
+    """What is compiled of a module for a type; None where it can't be had."""
     with _loading:
-        return _loaded()
+        return _loaded(module, name)
 
 
 @cache
-def _loaded() -> dict[torch.dtype, Any] | None:
+def _loaded(module: str, name: str) -> Any:
     if find_spec("numba") is None:
         return None
-    names = {"float32": torch.float32, "float64": torch.float64}
     try:
-        code = _by_numba()
+        code = _by_numba(module)
         try:
-            return {dtype: code.kernel(name, is_cached=True) for name, dtype in names.items()}
+            return code.kernel(name, is_cached=True)
         except Exception:  # its cache has no folder that can be written; or a broken file, which may raise anything
-            return {dtype: code.kernel(name, is_cached=False) for name, dtype in names.items()}
+            return code.kernel(name, is_cached=False)
     except (
         Exception
     ) as error:  # numba says in many ways that it knows not this numpy, Python or machine; torch can do it

@@ -57,13 +57,18 @@ def shard(x: Any) -> Tensor:
 
 def fill(x: Any, value: Tensor) -> None:
     """Fills a tensor with a value; a sharded one with this rank's piece. Every rank has the whole value."""
-    if is_sharded(x):
-        tensor = sys.modules["torch.distributed.tensor"]
-        everywhere = [tensor.Replicate()] * x.device_mesh.ndim
-        spread = tensor.DTensor.from_local(value, x.device_mesh, everywhere, run_check=False)
-        x.to_local().copy_(spread.redistribute(placements=x.placements).to_local())
-    else:
-        x.copy_(value)
+    (x.to_local() if is_sharded(x) else x).copy_(piece_of(x, value))
+
+
+def piece_of(x: Any, value: Tensor) -> Tensor:
+    """Of a value of the shape of a tensor, the piece that this rank has of that. Every rank has the whole value."""
+    if not is_sharded(x):
+        return value
+    tensor = sys.modules["torch.distributed.tensor"]
+    everywhere = [tensor.Replicate()] * x.device_mesh.ndim
+    spread = tensor.DTensor.from_local(value, x.device_mesh, everywhere, run_check=False)
+    piece: Tensor = spread.redistribute(placements=x.placements).to_local()
+    return piece
 
 
 def penalty_of(regularizer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -16,7 +16,6 @@ take as long as memory does. Inside of its loop the threshold would cost 1.02; b
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -26,12 +25,12 @@ from regspec.runtime.kernels import one_pass
 from regspec.runtime.kernels.fused import PACKED, is_plain
 from regspec.runtime.kernels.sharded import shard
 
+FEWEST = 2**17  # numbers for which numba is loaded: here it saves more than for sums
 PIECE = 2**16  # numbers
 TOGETHER = 2**24  # the most numbers, of several tensors, that one call takes on a GPU: twice as many are computed
 
 
-@dataclass(frozen=True)
-class StepSize:
+class StepSize(NamedTuple):
     """``rate / (scale * sqrt(squares) + eps)``, for each number of a weight; where nothing is kept, ``rate``.
 
     ``squares`` computes them from what the optimizer keeps, number by number; without it they are the first of that.
@@ -81,7 +80,7 @@ def soften(weights: list[tuple[Tensor, StepSize, float]]) -> None:
         factor, eps = number(size.rate * strength / size.scale), number(size.eps / size.scale)
         if isinstance(factor, Tensor) or factor > 0:  # at a rate of zero all stay as they are, to the last bit
             rest.append(Softened(shard(x), factor, eps, (*map(shard, size.kept),), size.squares))
-    if one_pass.takes(sum(each.x.numel() for each in rest)) and not torch._C._len_torch_dispatch_stack():
+    if one_pass.takes(sum(each.x.numel() for each in rest), fewest=FEWEST) and not torch._C._len_torch_dispatch_stack():
         taken = [each for each in rest if _is_for_one_pass(each)]
         rest = [each for each in rest if not _is_for_one_pass(each)]
         for alike in _by(lambda each: (each.x.dtype, len(each.kept)), taken):

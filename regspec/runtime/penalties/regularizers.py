@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +25,6 @@ from regspec.runtime.kernels.closed import (
     scalar,
 )
 from regspec.runtime.kernels.sharded import whole
-from regspec.runtime.penalties.proximal import shrunk_groups
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -95,15 +93,6 @@ class L1:
     def of_shard(self, x: Tensor, shape: Sequence[int], join: Join) -> Tensor:
         """The penalty of a tensor of ``shape``, of which ``x`` is this rank's piece; ``join`` sums over all pieces."""
         return join(self(x))
-
-    # for regspec
-    def shrunk(self, x: Tensor, threshold: Any) -> Tensor:
-        """The proximal step: a soft threshold of each number, which may have a threshold of its own.
-
-        Parikh and Boyd (2014), Proximal algorithms, section 6.5.2.
-        """
-        wide = _wide(x)
-        return (wide - wide.clamp(-threshold, threshold)).to(x.dtype)
 
 
 @dataclass(frozen=True)
@@ -209,26 +198,9 @@ class GroupLasso:
         return join(self.strength * math.sqrt(size) * norms.sum(), (dim,))
 
     # for regspec
-    def shrunk(self, x: Tensor, threshold: float | Tensor) -> Tensor:
-        """The proximal step: a soft threshold of each group's norm, or one in which each number has its own.
-
-        Parikh and Boyd (2014), Proximal algorithms, section 6.5.4.
-        """
-        dim, wide = self.dim % x.ndim, _wide(x)
-        rest = tuple(axis for axis in range(x.ndim) if axis != dim)
-        if isinstance(threshold, Tensor) and threshold.ndim:
-            thresholds = _wide(threshold) * math.sqrt(math.prod(x.shape[axis] for axis in rest))
-            return shrunk_groups(wide, thresholds, rest).to(x.dtype) if rest else L1(1.0).shrunk(x, thresholds)
-        # for torch no dimensions are all
-        norms = torch.linalg.vector_norm(wide, dim=rest, keepdim=True) if rest else wide.abs()
-        size = math.prod(x.shape[axis] for axis in rest)
-        return (wide * self.kept(norms, threshold, size)).to(x.dtype)
-
-    # for regspec
-    def kept(self, norms: Tensor, threshold: float | Tensor, size: int) -> Tensor:
-        """What the proximal step multiplies groups of so many numbers by that have these norms."""
-        factors: Tensor = 1 - threshold * math.sqrt(size) / norms.clamp_min(torch.finfo(norms.dtype).tiny)
-        return factors.clamp_min(0)
+    def by_groups(self, x: Tensor) -> Tensor:
+        """A view whose first two dimensions are one, and groups."""
+        return x.movedim(self.dim, 0).unsqueeze(0)
 
 
 @dataclass(frozen=True)
@@ -244,21 +216,14 @@ class GroupLassoOfBlocks:
     dim: int = 1
 
     def __call__(self, x: Tensor) -> Tensor:
-        return GroupLasso(self.strength, dim=0)(self._by_channels(x))
+        in_blocks: Tensor = x.unflatten(0, (self.blocks, -1))
+        return GroupLasso(self.strength, dim=0)(in_blocks.movedim(self.dim + 1, 1).flatten(0, 1))
 
     # for regspec
-    def shrunk(self, x: Tensor, threshold: float | Tensor) -> Tensor:
-        """The proximal step: a soft threshold of each group's norm."""
-        if isinstance(threshold, Tensor) and threshold.ndim:
-            threshold = self._by_channels(threshold)
-        shrunk = GroupLasso(self.strength, dim=0).shrunk(self._by_channels(x), threshold)
+    def by_groups(self, x: Tensor) -> Tensor:
+        """A view whose first two dimensions are blocks, and the groups of each."""
         in_blocks: Tensor = x.unflatten(0, (self.blocks, -1))
-        return shrunk.reshape(in_blocks.movedim(self.dim + 1, 1).shape).movedim(1, self.dim + 1).reshape(x.shape)
-
-    def _by_channels(self, x: Tensor) -> Tensor:
-        """The channels of all blocks along the first dimension."""
-        in_blocks: Tensor = x.unflatten(0, (self.blocks, -1))
-        return in_blocks.movedim(self.dim + 1, 1).flatten(0, 1)
+        return in_blocks.movedim(self.dim + 1, 1)
 
 
 @dataclass(frozen=True)

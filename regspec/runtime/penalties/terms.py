@@ -237,6 +237,7 @@ class Seen:
     def __init__(self, *roots: nn.Module) -> None:
         self.roots = roots
         self.first: dict[object, tuple[WeightTerm, nn.Module]] = {}
+        self.slices: dict[object, dict[Any, Any]] = {}  # of each weight, those of units, in their order
         self._names: dict[nn.Module, tuple[int, str]] = {}  # once they are asked for, which is rare
 
     def paths(self, term: WeightTerm, owner: nn.Module) -> set[tuple[int, str]]:

@@ -7,6 +7,7 @@ of units needs no formula of its own, in value, gradient and proximal step, but 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from regspec.runtime.kernels.sharded import whole
 from regspec.runtime.penalties.slices import Slices
 from regspec.runtime.penalties.terms import Regularizer, Seen, WeightTerm
-from regspec.runtime.penalties.weights import identity_at, is_trained_at, weight_at
+from regspec.runtime.penalties.weights import identity_at, is_trained_at, tensor_at, weight_at
 
 
 def slices_of(slices: Iterable[str | Slices]) -> tuple[Slices, ...]:
@@ -50,11 +51,33 @@ class UnitTerm(WeightTerm):
     def is_seen(self, module: nn.Module, seen: Seen) -> bool:
         return not any(self.is_own(module, seen))
 
+    def refuse_ties(self, module: nn.Module, seen: Seen) -> None:
+        """Raises `RuntimeError` where other units have some of the slices."""
+        for slices, is_first in zip(self.slices, self.is_own(module, seen), strict=True):
+            if not is_first:
+                what = f"'{slices.parameter}' has become tied to a parameter of units"
+                raise RuntimeError(f"{what}, and has the loss route only: bind the model again")
+
     def is_own(self, module: nn.Module, seen: Seen) -> list[bool]:
-        """For each of the slices whether this term has them first: a parameter that is tied to another counts once."""
-        found: dict[object, int] = {}
+        """For each of the slices whether no other has its numbers before: those of tied parameters count once.
+
+        Raises:
+            RuntimeError: where others have some of the numbers.
+        """
+        found = []
         for index, (way, slices) in enumerate(zip(self.ways, self.slices, strict=True)):
-            key = (UnitTerm, identity_at(module, way), slices.dim, slices.start)
-            if seen.first.setdefault(key, (self, module))[0] is self:
-                found.setdefault(key, index)
-        return [index in found.values() for index in range(len(self.ways))]
+            known = seen.slices.setdefault(identity_at(module, way), {})
+            known.setdefault((self, module, index), (way, slices))
+            tied = []
+            for (term, owner, number), (other_way, other) in known.items():
+                if term is self and owner is module and number == index:
+                    break
+                if owner is not module or other_way != way:
+                    tied.append(other)
+            found.append(not tied or not _are_in(slices, tuple(tied), tensor_at(module, way).shape))
+        return found
+
+
+@lru_cache(maxsize=1024)
+def _are_in(slices: Slices, others: tuple[Slices, ...], shape: torch.Size) -> bool:
+    return slices.is_in(others, shape)

@@ -47,6 +47,17 @@ def trained_parameter_at(module: nn.Module, way: Way) -> Tensor | None:
     return parameter if parameter is not None and parameter.requires_grad else None
 
 
+def leads_to(module: nn.Module, way: Way, parameter: Tensor) -> bool:
+    """Whether a way leads to this parameter, by modules of these names; that of a wrapper may lead there otherwise."""
+    owner = module
+    for name in way[:-1]:
+        inner = owner._modules.get(name)
+        if inner is None:
+            return False
+        owner = inner
+    return owner._parameters.get(way[-1]) is parameter
+
+
 def is_trained_at(module: nn.Module, way: Way) -> bool:
     """Whether the weight to which a way leads is trained, or anything that it is computed from: it is not for that.
 

@@ -96,14 +96,15 @@ class Regularized(nn.Module):
                 if not is_tied and (counts_frozen or not is_frozen):
                     terms[prefix + name] = regularizer(weights[0] if len(weights) == 1 else torch.stack(weights))
         # for units
-        seen: set[tuple[Tensor, int, int]] = set()
+        seen: dict[Tensor, list[Slices]] = {}
         # for units
         for name, (regularizer, slices, counts_frozen) in self._units.items():
             rows = []
             for each in slices:
                 x = attrgetter(each.parameter)(self)
-                is_tied = (x, each.dim, each.start) in seen  # and counts there
-                seen.add((x, each.dim, each.start))
+                others = [other for other in seen.setdefault(x, []) if other.parameter != each.parameter]
+                is_tied = bool(others) and each.is_in(others, x.shape)  # and counts there
+                seen[x].append(each)
                 if not is_tied and (counts_frozen or x.requires_grad):
                     rows.append(each.rows(x))
             if rows:
