@@ -12,6 +12,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional as F
 
 from regspec.runtime import GroupLasso, Orthogonal, Spectral
+from regspec.runtime.kernels import closed
 
 
 def group_lasso(rows: Tensor) -> Tensor:
@@ -37,6 +38,12 @@ SHAPES = [(5, 3, 2, 2), (3, 7), (7, 3), (1, 4), (4, 1)]
 each = pytest.mark.parametrize("name", WRITTEN_OUT)
 
 
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that these small matrices have one block of rows, or several, of which the last is shorter."""
+    monkeypatch.setattr(closed, "BLOCK", 3)
+
+
 @each
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -50,6 +57,7 @@ def test_values_and_gradients(name: str, shape: tuple[int, ...], dtype: torch.dt
         got, wanted = penalty(x), written_out(wide)
         tolerance = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 1e-2}[dtype]
         torch.testing.assert_close(got.double(), wanted, rtol=tolerance, atol=tolerance)
+        torch.autograd.grad(got, x, retain_graph=True)  # and once more, from the same
         (gradient,) = torch.autograd.grad(3 * got, x)
         (expected,) = torch.autograd.grad(3 * wanted, wide)
         torch.testing.assert_close(gradient.double().flatten(1), expected, rtol=tolerance, atol=tolerance)

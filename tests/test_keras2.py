@@ -362,6 +362,20 @@ def test_the_moving_variance_of_images(axis: Any, more: dict[str, Any], written:
     assert fields.get("moving_variance") == written
 
 
+@pytest.mark.parametrize(("dtype", "written"), [("int32", None), ("int64", None), ("float16", "float16")])
+def test_the_type_of_an_embedding(dtype: str, written: str | None) -> None:
+    """Keras 2.0 called it by the type of the words that it takes, int32; its table was of floats."""
+    dialect = Dialect(generation=2, version=(2, 0, 5), is_standalone=True)
+    config = {"name": "e", "input_dim": 7, "output_dim": 3, "dtype": dtype}
+    inner = {"class_name": "Embedding", "config": config}
+    outer = {"class_name": "TimeDistributed", "config": {"name": "t", "layer": inner}}
+    ((_, fields),) = layer_of(keras2.renewed(inner, dialect, Notes()), dialect, Notes()).items()
+    assert fields.get("dtype") == written
+    if written is None:
+        ((_, fields),) = layer_of(keras2.renewed(outer, dialect, Notes()), dialect, Notes()).items()
+        assert "dtype" not in fields["layer"]["Embedding"]
+
+
 @pytest.mark.parametrize(
     ("class_name", "axis", "written"),
     [

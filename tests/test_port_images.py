@@ -13,6 +13,9 @@ from keras import layers
 from keras.src.applications.convnext import ConvNeXt
 
 import regspec
+from regspec.keras.configs.dialect import Dialect
+from regspec.keras.configs.notes import Notes
+from regspec.keras.reading.layers import layer_of
 
 from .layers import reference
 from .ported import agrees
@@ -78,6 +81,13 @@ def test_augmentation_before_a_network(tmp_path: Path) -> None:
         assert line in port.text
     trained = port.build().train()
     assert not torch.equal(trained(x), trained(x))
+
+
+def test_a_range_of_values_by_which_nothing_is_turned() -> None:
+    """Keras 3.3 to 3.5 write one for RandomRotation, and read it nowhere."""
+    config = {"name": "r", "factor": [-0.1, 0.2], "value_range": [0, 255]}
+    found = layer_of({"class_name": "RandomRotation", "config": config}, Dialect(version=(3, 5, 0)), Notes())
+    assert found == {"RandomRotation": {"factor": [-0.1, 0.2]}}
 
 
 def json_of(tmp_path: Path, *items: layers.Layer, change: Any = None) -> Path:

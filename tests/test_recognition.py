@@ -7,6 +7,7 @@ import io
 import json
 import pickle
 import shlex
+import shutil
 import struct
 import tarfile
 import zipfile
@@ -161,6 +162,30 @@ def test_what_is_no_model_is_named(name: str, suffix: str, tmp_path: Path) -> No
     assert problem.what.startswith(what)
     assert (problem.hint is None) if way_out is None else str(problem.hint).startswith(way_out)
     assert problem.path == str(path)
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        *("saved_model.pb", "keras_metadata.pb", "variables/variables.index"),
+        *("variables/variables.data-00000-of-00001", "model.json", "group1-shard2of3.bin"),
+    ],
+)
+def test_a_pointer_in_the_place_of_a_file_of_a_folder_is_named(member: str, tmp_path: Path) -> None:
+    """As a clone without Git LFS has it, where small files are whole and large ones are not."""
+    with zipfile.ZipFile(FOLDER.parent / "saved_models" / "tf_2_15_0" / "sequence.zip") as archive:
+        archive.extractall(tmp_path)
+    (folder,) = {each.parent for each in tmp_path.rglob("saved_model.pb")}
+    if not (folder / member).exists():
+        folder = tmp_path / "tfjs"
+        shutil.copytree(FOLDER.parent / "tfjs" / "uint8", folder)
+    assert (folder / member).is_file()
+    (folder / member).write_text(LFS)
+    with pytest.raises(regspec.RegspecError) as raised:
+        regspec.port(folder)
+    (problem,) = raised.value.problems
+    assert (problem.what, problem.hint) == ("is a pointer of Git LFS, and not the file itself", "git lfs pull")
+    assert problem.path == str(folder / member)
 
 
 @pytest.mark.parametrize("name", ["empty", "git lfs", "torch", "data", "json", "tflite"])

@@ -235,6 +235,44 @@ CASES = {
         {"d.units": 5},
         (7, 4),
     ),
+    "behind a spectral norm": Case(
+        "[SpectralNormalization: {name: a, layer: {Conv2D: {filters: 5, kernel_size: 1, activation: sigmoid}}}, "
+        "SpectralNormalization: {name: b, layer: {Conv2D: {filters: 3, kernel_size: 2, use_bias: false}}}, "
+        "SpectralNormalization: {name: c, layer: {Conv2DTranspose: {filters: 4, kernel_size: 2}}}, "
+        "GlobalAveragePooling2D, Dense: {name: d, units: 2}]",
+        {"a.layer.weight": [1], "b.layer.weight": [2], "d.weight": (slice(None), [0, 3])},
+        {"a.layer.filters": 4, "b.layer.filters": 2, "b.layer.use_bias": True, "c.layer.filters": 2},
+        (2, 6, 7),
+    ),
+    "with positions and a class token": Case(
+        "[Dense: {name: a, units: 5}, PositionEmbedding: {name: p, sequence_length: 9}, ClassToken: {name: c}, "
+        "LSTM: {name: b, units: 3}, Dense: 2]",
+        {"a.weight": [1, 2, 3], "a.bias": [1, 2, 3], "p.weight": (slice(None), [1, 2]), "c.weight": [1, 2]},
+        {"a.units": 3},
+        (7, 4),
+        "constant in front of p, and not behind it",
+    ),
+    "each place of a vector is lost apart": Case(
+        "[Conv1D: {name: a, filters: 3, kernel_size: 1}, Flatten, Dense: {name: b, units: 12}, "
+        "Add: {name: sum, inputs: [flatten, b]}, Dense: 2]",
+        {"a.weight": [1], "a.bias": [1], "b.weight": [5], "b.bias": [5]},
+        {},
+        (7, 4),
+        "constant in front of sum, and not behind it",
+    ),
+    "what can't go at the end": Case(
+        "[Dense: 5, Dense: {name: b, units: 3, activation: softmax}]",
+        {"b.weight": [1], "b.bias": [1]},
+        {},
+        stays="b: softmax is of all of them together",
+    ),
+    "what nobody knows of": Case(
+        "[TimeDistributed: {name: a, layer: {EinsumDense: {equation: 'ab,bc->ac', output_shape: 5}}}, Dense: 2]",
+        {"a.weight": (slice(None), 1)},
+        {},
+        (7, 4),
+        "a: nothing says what its units are",
+    ),
     "a layer at each step": Case(
         "[TimeDistributed: {name: a, layer: {Dense: 5}}, Dense: 2]", {"a.weight": [1], "a.bias": [1]},
         {"a.layer.units": 4}, (7, 4),
@@ -541,6 +579,23 @@ def test_a_penalty_of_an_output_hears_what_units_gave() -> None:
     assert shrunk.spec.layers[1].layer.units == 3
     assert smaller.a.out_features == 4
     torch.testing.assert_close(smaller.regularization_terms(), model.regularization_terms())
+
+
+@pytest.mark.parametrize(
+    "kind", ["MaxPooling1D", "GlobalMaxPooling1D", "Cropping1D", "ZeroPadding1D", "UpSampling1D", "SpatialDropout1D"]
+)
+def test_an_axis_of_unknown_size_has_no_units(kind: str) -> None:
+    fields = {"rate": 0.1} if kind == "SpatialDropout1D" else {}
+    model = regspec.build({"inputs": {"x": {"shape": [7, None]}}, "layers": [{kind: fields}]})
+    assert regspec.shrink(model).report.units == (0, 0)
+
+
+def test_groups_are_no_units() -> None:
+    layers = yaml.safe_load(
+        "[Conv2D: {name: g, filters: 6, kernel_size: 3, groups: 2}, GlobalAveragePooling2D, Dense: 2]"
+    )
+    model = regspec.build({"inputs": {"x": {"shape": [4, 5, 6]}}, "layers": layers}, seed=0)
+    assert regspec.shrink(model).report.units == (6 + 2, 6 + 2)
 
 
 def test_the_share_that_is_kept_is_of_the_largest_norms() -> None:

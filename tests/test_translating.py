@@ -589,6 +589,18 @@ def test_a_kind_of_ones_own_wins() -> None:
     assert formatted(document.parse(text)) == text
 
 
+@pytest.mark.parametrize(
+    "entry", ["Linear: {units: 3}", "Linear: 3", "Dens: {units: 3}", "Dense: {unit: 3}", "Dense: {units: three}"]
+)
+def test_of_equal_entries_each_has_its_note_or_its_fault(entry: str) -> None:
+    text = "regspec: 1\ninputs: {x: {shape: [3]}}\nlayers:\n" + f"  - {entry}\n" * 3
+    try:
+        found = regspec.loads(text).notes
+    except regspec.RegspecError as error:
+        found = tuple(error.problems)
+    assert [each.line for each in found] == [4, 5, 6]
+
+
 def test_the_page_has_every_name() -> None:
     """Of torch's kinds with a rank without it; and one kind of older Keras of each sort."""
     page = (ROOT / "examples" / "language.md").read_text(encoding="utf-8")

@@ -90,7 +90,7 @@ class ResolvedLayers:
         read_as: tuple[Reading, ...] = (),
     ) -> Resolved:
         """A layer with this regularizer of its output, and without rules for its weights."""
-        key = (Itself(layer), Itself(activity), read_as, *alike(inputs))
+        key = (Itself(layer), Itself(activity), read_as, alike(inputs))
         if key not in self.known:
             is_plain = self.data_format == "channels_last" and all(x.is_plain for x in inputs)
             try:
@@ -119,13 +119,15 @@ class ResolvedLayers:
         return x
 
 
-def alike(inputs: Sequence[Symbol]) -> Iterator[object]:
+def alike(inputs: Sequence[Symbol]) -> tuple[object, ...]:
     """A key of all that a layer may read of its inputs, and of which inputs share a mask."""
-    masks = [x.mask for x in inputs]
-    yield from map(masks.index, masks)
-    for x in inputs:
-        yield x.shape, x.order, x.dtype, x.spec_order, x.is_open, x.is_masked_elsewhere
-        yield from (None if mask is None else mask.shape for mask in (x.mask, x.attention_mask))
+    found = [(x.shape, x.order, x.dtype, x.spec_order, x.is_open, x.is_masked_elsewhere) for x in inputs]
+    masks = [(x.mask, x.attention_mask) for x in inputs]
+    if all(each == (None, None) for each in masks):  # as most
+        return tuple(found)
+    own = [mask for mask, _ in masks]
+    shapes = [None if mask is None else mask.shape for pair in masks for mask in pair]
+    return (*found, *map(own.index, own), *shapes)
 
 
 def taken(layer: Layer, inputs: Sequence[Symbol], dtype: str) -> tuple[Symbol, ...]:

@@ -14,7 +14,7 @@ from regspec.code.expressions import Expression
 from regspec.code.shapes import DataFormat, Shape, ShapeError, Symbol, text
 from regspec.language.activations import Activation
 from regspec.layers.layer import Layer
-from regspec.layers.ties import Place, Tie, Ties, alike, mixes
+from regspec.layers.ties import Ties, alike, mixes, moved
 
 
 def spread(mask: Symbol, x: Symbol) -> Expression:
@@ -190,7 +190,7 @@ class Spatial(Layer):
 
     def each_channel(self, x: Symbol) -> Ties:
         """The ties of a layer that does the same to each channel by itself."""
-        return Ties((Tie(x.size(1), (Place(0, x.order[1]), Place(~0, x.order[1]))),))
+        return moved(x, {x.order[1]: x.order[1]})
 
     def order(self, x: Symbol) -> Order | None:
         """Channels first; a layer that has them first in Keras too is given what it wants."""

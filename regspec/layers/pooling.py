@@ -20,7 +20,7 @@ from regspec.code.shapes import Shape, ShapeError, Symbol, compact, same_padding
 from regspec.language.fields import NoCells, Sizes
 from regspec.layers.families import Spatial
 from regspec.layers.kinds import kind
-from regspec.layers.ties import Place, Tie, Ties
+from regspec.layers.ties import Ties, moved
 
 
 class Pooling(Spatial):
@@ -201,7 +201,7 @@ class GlobalPooling(Spatial):
 
     def ties(self, x: Symbol, *_: Symbol) -> Ties | None:
         axis = x.order[self.channels(x)]
-        return Ties((Tie(x.size(self.channels(x)), (Place(0, axis), Place(~0, axis if self.keepdims else 1))),))
+        return moved(x, {axis: axis if self.keepdims else 1})
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         spatial = self._spatial(x)

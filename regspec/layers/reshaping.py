@@ -323,8 +323,7 @@ class ZeroPadding(Sided):
         )
 
     def ties(self, x: Symbol, *_: Symbol) -> Ties | None:
-        (tie,) = self.each_channel(x).ties
-        return Ties((replace(tie, keeps_zeros=True),))
+        return Ties(tuple(replace(tie, keeps_zeros=True) for tie in self.each_channel(x).ties))
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         sides = sides_of(self.padding, self.spatial_rank) or ()

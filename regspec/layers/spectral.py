@@ -18,6 +18,7 @@ from regspec.layers import nested
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Layer, Weight
 from regspec.layers.nested import Nested, OnInputs, Wrapper
+from regspec.layers.ties import Tie, Ties, wrapped
 
 
 @kind
@@ -114,13 +115,31 @@ class SpectralNormalization(Wrapper):
         size = (1, kernel.shape[-1])
         initializer = TruncatedNormal(stddev=0.02)
         vector = self.weight(
-            "vector_u", "p o", size, parameters=("vector_u",), trainable=False, initializer=initializer
+            "vector_u", "p v", size, parameters=("vector_u",), trainable=False, initializer=initializer
         )
         index = self.layer.weights(x).index(kernel) + 1
         return (*inner[:index], vector, *inner[index:])
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape | list[Shape]:
         return self.layer.output_shape(x)
+
+    def ties_to(self, outputs: Sequence[Symbol], x: Symbol, *_: Symbol) -> Ties | None:
+        """Those of the layer; its vector has a number for each index of the kernel's last axis."""
+        found = self.layer.ties_to(outputs, x)
+        if found is None:
+            return None
+        kernel = self._kernel(x)
+        last = len(kernel.shape or ()) - 1
+
+        def with_vector(tie: Tie) -> Tie:
+            own = tuple(
+                replace(each, of="vector_u", axis=1)
+                for each in tie.places
+                if (each.of, each.axis) == (kernel.name, last)
+            )
+            return replace(tie, places=(*tie.places, *own), apart=(*tie.apart, "vector_u"))
+
+        return replace(wrapped(found), ties=tuple(map(with_vector, wrapped(found).ties)))
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         kernel = self._kernel(x)

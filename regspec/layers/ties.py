@@ -137,17 +137,25 @@ def rearranged(x: Symbol, outputs: Sequence[Symbol], dimensions: Sequence[int | 
 
 
 def beside_steps(ties: Ties) -> Ties:
-    """The ties of a layer that is applied to each step, whose field is inside another's ``layer``."""
+    """The ties of a layer that is applied to each step, and is another's ``layer``."""
 
     def stepped(tie: Tie) -> Tie:
         places = (place if isinstance(place.of, str) else replace(place, axis=place.axis + 1) for place in tie.places)
-        return replace(tie, places=tuple(places), field=inside(tie.field))
+        return replace(tie, places=tuple(places))
+
+    inner = wrapped(ties)
+    return replace(inner, ties=tuple(map(stepped, inner.ties)))
+
+
+def wrapped(ties: Ties) -> Ties:
+    """The ties of a layer whose fields are inside another's ``layer``."""
 
     def inside(path: FieldPath) -> FieldPath:
         return ("layer", "*", *path) if path else ()
 
-    folds = (replace(fold, field=fold.field and inside(fold.field)) for fold in ties.folds)
-    return Ties(tuple(map(stepped, ties.ties)), tuple(folds), ties.grouped, inside(ties.groups))
+    own = tuple(replace(tie, field=inside(tie.field)) for tie in ties.ties)
+    folds = tuple(replace(fold, field=fold.field and inside(fold.field)) for fold in ties.folds)
+    return replace(ties, ties=own, folds=folds, groups=inside(ties.groups))
 
 
 def mixes(function: ActivationFunction | None, axis: int, rank: int) -> str:

@@ -17,6 +17,7 @@ from regspec.language.regularizers import RegularizerField
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Layer, Weight
 from regspec.layers.slots import EmbeddingsSlot
+from regspec.layers.ties import Place, Tie, Ties
 
 
 class Learned(Layer):
@@ -91,6 +92,9 @@ class ClassToken(Learned):
     def output_mask(self, x: Symbol, *_: Symbol) -> Expression | None:
         return None if x.mask is None else call("F.pad", x.mask, (1, 0), value=True)
 
+    def ties(self, x: Symbol, *_: Symbol) -> Ties | None:
+        return Ties((Tie(x.size(2), (Place(0, 2), Place("value", 0), Place(~0, 2))),))
+
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return Module(call("ClassToken", x.size(2)))(x)
 
@@ -120,6 +124,9 @@ class PositionEmbedding(Positioned, EmbeddingsSlot):
     def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         shape = (self.sequence_length, x.size(2))
         return (self.weight("embeddings", "i o", shape, constructed=GLOROT_UNIFORM, along=(None, 2)),)
+
+    def ties(self, x: Symbol, *_: Symbol) -> Ties | None:
+        return Ties((Tie(x.size(2), (Place(0, 2), Place("embeddings", 1), Place(~0, 2))),))
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return Module(call("PositionEmbedding", self.sequence_length, x.size(2)))(x)

@@ -168,11 +168,13 @@ def name_items(items: list[Item], taken: set[str], problems: Problems) -> None:
         if item.name:
             continue
         stem = item.stem
-        while not item.name or any(map(is_taken, item.names())):
+        names: list[str] = []
+        while not names or any(map(is_taken, names)):
             count = counts.get(stem, 0)
             item.name = f"{stem}_{count}" if count else stem
             counts[stem] = count + 1
-        taken.update(item.names())
+            names = item.names()
+        taken.update(names)
 
 
 def refuse_size(item: Item, problems: Problems) -> NoReturn:

@@ -2,7 +2,8 @@
 
 What a file holds becomes numbers, which their user may publish as weights. So a link in a folder from elsewhere must
 not reach the user's other files: it is followed within the folder, and from a snapshot in a cache of Hugging Face into
-the cache of the same model, where its files lie.
+the cache of the same model, where its files lie. Nor is a pointer of Git LFS, which a clone may have in the place of
+any file, read as what it points to.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from pathlib import Path
 
 from regspec.text.problems import Problem, RegspecError
 
+POINTER = b"version https://git-lfs"  # how a pointer begins
+POINTED, PULL = "a pointer of Git LFS, and not the file itself", "git lfs pull"
 COPY = "where you trust it, copy it with what its links lead to, as cp -rL does, and give the copy"
 
 
@@ -20,14 +23,20 @@ def file_in(folder: Path, name: str, place: str | None = None) -> Path | None:
     """A file in a folder by its path there, ``variables/variables.index``; None where no plain file is.
 
     Raises:
-        RegspecError: where a link leads out of the folder; ``place`` is what the message calls the folder.
+        RegspecError: where a link leads out of the folder, and ``place`` is what the message calls the folder; or where
+            the file is a pointer of Git LFS.
     """
     own, path = Path(os.path.realpath(folder)), folder / name
     target = Path(os.path.realpath(path))  # what all links on the way lead to; of a circle a link in it
     if not any(target.is_relative_to(root) for root in (own, *_caches(own))):
         what = f"'{name}' is a link out of its folder, which is not followed"
         raise RegspecError(Problem(what, COPY, place or str(folder)))
-    return path if path.is_file() else None
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        if file.read(len(POINTER)) == POINTER:
+            raise RegspecError(Problem(f"is {POINTED}", PULL, str(path)))
+    return path
 
 
 def _caches(folder: Path) -> Iterator[Path]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from regspec.keras.formats import hdf5, texts, tfjs, zipped
 from regspec.keras.formats.archive import Archive
+from regspec.keras.formats.folders import POINTED, POINTER, PULL
 from regspec.keras.formats.saved_model import reading as saved_model
 from regspec.keras.formats.sight import BLANKS, Sight
 
@@ -148,11 +149,7 @@ ZIPS = (
 )
 OTHERS = (
     Form("an empty file", lambda sight: not sight.size, way_out="was it downloaded whole?"),
-    Form(
-        "a pointer of Git LFS, and not the file itself",
-        lambda sight: sight.begins(b"version https://git-lfs"),
-        way_out="git lfs pull",
-    ),
+    Form(POINTED, lambda sight: sight.begins(POINTER), way_out=PULL),
     Form("a model of TensorFlow Lite", lambda sight: sight.start[4:8] == b"TFL3", way_out=NO_LAYERS),
     Form(
         "a model of PyTorch",

@@ -12,7 +12,7 @@ from regspec.keras.configs.dialect import Dialect
 from regspec.keras.configs.models import is_model
 from regspec.keras.configs.notes import Notes
 from regspec.keras.configs.values import Item, UnportedError, shortened
-from regspec.keras.older.graphs import graph, sequence
+from regspec.keras.older.graphs import WHOLE, graph, sequence
 
 WRAPPED = ("layer", "backward_layer")  # the fields in which a wrapper has its layers
 
@@ -121,6 +121,8 @@ def _layer(class_name: str, config: Item, dialect: Dialect, notes: Notes) -> Ite
             fields[field] = SAME.get((class_name, field, value), fields[field])
     if is_fused:
         fields["moving_variance"] = "unbiased"
+    if class_name in WHOLE and "int" in str(fields.get("dtype")):  # before Keras 2.1, of what it takes
+        fields["dtype"] = None
     if class_name in INERT:
         fields = _without_slot(INERT[class_name], fields, where, notes)
     if class_name in MERGED and dialect.is_standalone:

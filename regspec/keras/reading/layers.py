@@ -54,7 +54,8 @@ COMPUTES: dict[tuple[str, str, Any], str] = {
     ("BatchNormalization", "mode", 1): "normalizes each example by itself, over its last axis",
     ("BatchNormalization", "mode", 2): "takes the statistics of the batch in evaluation too",
 }
-ADAPTING = {("Discretization", "epsilon"), ("Discretization", "num_bins")}  # which only adapt() reads, before saving
+# Fields that a kind lacks, because no call reads them: of adapt(), before saving; and of Keras 3.3 to 3.5.
+UNREAD = {("Discretization", "epsilon"), ("Discretization", "num_bins"), ("RandomRotation", "value_range")}
 RENAMED = {
     ("MultiHeadAttention", "output_shape"): "output_size",
     ("EinsumDense", "output_shape"): "output_size",
@@ -153,7 +154,7 @@ def _fields_of(
             continue
         field = RENAMED.get((cls.__name__, key), key)
         if field not in cls.model_fields:
-            if key in MEANINGLESS or (cls.__name__, key) in ADAPTING or value in NEUTRAL.get(key, ()) or value is None:
+            if key in MEANINGLESS or (cls.__name__, key) in UNREAD or value in NEUTRAL.get(key, ()) or value is None:
                 continue
             raise _unknown(class_name, key, value)
         if field in ("trainable", "seed"):  # the one is said by `layer_of`; torch draws from its own generator

@@ -148,6 +148,17 @@ class Live:
                 found |= self._reached(call, place, number, wanted)
         return found & ~self._cut(call, call.ties.ties[number])
 
+    def made_of_zeros(self, call: Call, number: int) -> Flags:
+        """The units of a tie for which all is zero by which the layer makes them, and which it makes."""
+        tie, links = call.ties.ties[number], self.links[call]
+        made = [(link, place) for link in links for target, place in link.targets if target == number]
+        if not made:
+            return np.zeros(tie.size, bool)
+        found = self._added(call, tie, links)
+        for link, place in made:
+            found = found | self._reached(call, place, number, link.nonzero)
+        return ~found
+
     # -- forward -------------------------------------------------------------------------------------------------------
 
     def _forward(self, call: Call) -> None:

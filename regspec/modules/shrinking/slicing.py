@@ -25,6 +25,7 @@ class Sliced:
     fields: dict[str, Changes] = field(default_factory=dict)  # by the paths of layers
     unsaid: set[tuple[str, FieldPath]] = field(default_factory=set)  # which of these said nothing before
     folded: int = 0  # constants that were added to biases
+    groups: set[tuple[str, FieldPath]] = field(default_factory=set)  # those of the fields that count groups of units
 
 
 def sliced(live: Live, choice: Choice) -> Sliced:
@@ -60,6 +61,7 @@ def sliced(live: Live, choice: Choice) -> Sliced:
         if groups > 1:
             left = groups - int(dropped_parts(choice, call).sum())
             fields[call.ties.groups] = (groups, left)
+            result.groups.add((call.path, call.ties.groups))
             groups = left
         for name in dict.fromkeys((*call.weights, *(fold.bias for fold in call.ties.folds))):
             if (call.path, name) in result.arrays:

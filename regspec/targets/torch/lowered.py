@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from regspec.code import axes
@@ -111,7 +111,7 @@ class LoweredLayers:
 
     def of(self, resolved: Resolved, inputs: Sequence[Symbol]) -> Lowered:
         """A layer on inputs of these shapes and orders. Raises `ShapeError` for what torch can't do."""
-        key = (resolved, *alike(inputs))
+        key = (resolved, alike(inputs))
         if key not in self.known:
             self.known[key] = _lowered(resolved, inputs, resolved.layer.precision or self.dtype)
         return self.known[key]
@@ -165,7 +165,7 @@ def _computed(resolved: Resolved, xs: tuple[Symbol, ...]) -> tuple[tuple[Symbol,
         result.method(CASTS[x.dtype]) if x.dtype in CASTS and layer.gives not in (None, x.dtype) else result
         for x, result in zip(resolved.outputs, found if isinstance(found, list) else [found], strict=True)
     )
-    outputs = tuple(replace(x).permuted(_order_of(x, layer, xs)) for x in resolved.outputs)
+    outputs = tuple(x.permuted(_order_of(x, layer, xs)) for x in resolved.outputs)
     if activity is None:
         return outputs, results
     if activity.reads_axes:

@@ -171,12 +171,8 @@ class _Lowering:
         masks = _masks_by_own(lowered, masked)
         mask = mask_of_output(lowered, node.name, {**dict(zip(lowered.inputs, xs, strict=False)), **masks}, steps)
         count = 0 if mask is None else node.resolved.layer.masked_outputs
-        outputs = tuple(
-            [
-                _output(node, given, x, mask if index < count else None)
-                for index, (given, x) in enumerate(zip(node.outputs, lowered.outputs, strict=True))
-            ]
-        )
+        pairs = enumerate(zip(node.outputs, lowered.outputs, strict=True))
+        outputs = tuple([_output(node, given, x, mask if index < count else None) for index, (given, x) in pairs])
         read = (masks[own] for own in lowered.inputs[len(xs) :])
         return [*steps, Step(node.name, lowered, (*xs, *read), outputs, node=node, attributes=attributes)]
 

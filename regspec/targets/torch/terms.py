@@ -52,19 +52,21 @@ def constraints(constrained: Sequence[tuple[Step, Constrained]], constructor: Co
 
 def _places(each_of: Sequence[tuple[Step, Penalized | Constrained]]) -> Doc:
     """Where terms are, by their names: ``{"hidden.kernel": "hidden.weight"}``; of many, a loop over their layers."""
-    paths: dict[str, str | tuple[str, ...]] = {}
-    shapes = set()
-    for step, each in each_of:
-        path, *others = [step.path(place) for place in each.places]
-        paths[f"{step.name}.{each.slot}"] = (path, *others) if others else path
-        shapes.add((each.slot, path[len(step.name) :] if path.startswith(step.name) and not others else None))
-    (slot, end), *different = shapes
-    is_loop = len(paths) >= MANY and not different and end is not None and _is_dotted(slot) and _is_dotted(f"_{end}")
-    if not is_loop or (len(paths) < WIDTH and len(flat(literal(paths))) < WIDTH - 3 * len(INDENT)):
-        return literal(paths)
+    placed = [(step.name, each.slot, [step.path(place) for place in each.places]) for step, each in each_of]
+    (slot, end), *different = {(slot, _after(name, paths)) for name, slot, paths in placed}
+    is_loop = len(placed) >= MANY and not different and end is not None and _is_dotted(slot) and _is_dotted(f"_{end}")
+    if not is_loop or len(placed) < WIDTH:
+        pairs = literal({f"{name}.{slot}": paths[0] if len(paths) == 1 else (*paths,) for name, slot, paths in placed})
+        if not is_loop or len(flat(pairs)) < WIDTH - 3 * len(INDENT):
+            return pairs
     pair = f'f"{{layer}}.{slot}": ' + (f'f"{{layer}}{end}"' if end else "layer")
     loop = beside("for layer in ", literal(tuple(step.name for step, _ in each_of)))
     return Brackets("{", (pair, loop), "}", "loop")
+
+
+def _after(name: str, paths: Sequence[str]) -> str | None:
+    """What stands behind a layer's name in a path; None where that does not begin with it, and for several paths."""
+    return paths[0][len(name) :] if len(paths) == 1 and paths[0].startswith(name) else None
 
 
 def _is_dotted(text: str) -> bool:

@@ -30,7 +30,7 @@ def outlined(programs: Sequence[Program], outline: Outlining) -> Outlined:
 def _outlined(programs: Sequence[Program], outline: Outlining) -> Outlined:
     forwards = [program.steps for program in programs]
     found = _with_forwards(programs, forwards, lambda program: outline(program, False))
-    if _classes(found) == 1:
+    if len(found) == 1 or _classes(found) == 1:
         return found
     names = padded_apart(forwards)
     explicit = [with_explicit_padding(steps, names) for steps in forwards]

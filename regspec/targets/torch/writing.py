@@ -20,7 +20,7 @@ from regspec.targets.python.layout import INDENT, WIDTH, Blank, Doc, Statement, 
 from regspec.targets.python.printing import Number, Printer
 from regspec.targets.torch.classes import Outline, Outliner
 from regspec.targets.torch.parameters import Column, Exact, Parameters
-from regspec.targets.torch.program import Program
+from regspec.targets.torch.program import Program, block_of
 from regspec.targets.torch.standalone import PACKAGE, definitions
 from regspec.targets.torch.unified import outlined
 
@@ -169,7 +169,7 @@ def _levels(program: Program) -> list[list[Program]]:
     levels: dict[int, list[Program]] = {}
 
     def visit(block: Program) -> int:
-        inner = [each for step in block.steps for each in step.modules.values() if isinstance(each, Program)]
+        inner = [each for step in block.steps if step.declares and (each := block_of(step)) is not None]
         height = max((heights[each] if each in heights else visit(each) for each in inner), default=-1) + 1
         heights[block] = height
         if not block.graph.is_root:
