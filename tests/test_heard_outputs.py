@@ -12,11 +12,13 @@ import pickle
 import weakref
 from collections.abc import Callable
 from contextlib import nullcontext
+from itertools import accumulate
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 
 import regspec
 from regspec.runtime import L1, L1L2, L2, Regularized
@@ -132,6 +134,37 @@ def test_gradients_of_outputs_over_a_mebibyte(is_training: bool) -> None:
         others = torch.autograd.grad(wanted, parameters, create_graph=True)
         seconds = torch.autograd.grad(sum(each.square().sum() for each in others), parameters)
         torch.testing.assert_close(again, seconds)
+
+
+def most_bytes(step: Callable[[], None]) -> int:
+    """The most bytes that two steps have allocated at once, after a first one, which keeps copies."""
+    step()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as events:
+        step()
+        step()
+    changes = [each for each in events.profiler.kineto_results.events() if each.name() == "[memory]"]
+    return max(accumulate(each.nbytes() for each in sorted(changes, key=lambda each: each.start_ns())))
+
+
+def test_a_step_keeps_no_large_output_longer_than_the_graph_does() -> None:
+    """And penalties are there after the backward pass."""
+    torch.manual_seed(6)
+    layers = [nn.Linear(601, 601), nn.GELU(), nn.Linear(601, 601), nn.Tanh(), nn.Linear(601, 601), nn.ReLU()]
+    plain, model, x = nn.Sequential(*layers), nn.Sequential(*copy.deepcopy(layers)), torch.randn(603, 601)
+    rules = [{"modules": "[0135]", "activity_regularizer": {"l1": 0.3, "l2": 0.2}}]  # all of them are saved
+    regspec.regularize(model, rules)
+
+    def step(net: nn.Module, penalty: Callable[[], Tensor | float]) -> None:
+        net.zero_grad()
+        (net(x).square().mean() + penalty()).backward()
+
+    bytes_without = most_bytes(lambda: step(plain, lambda: 0.0))
+    assert most_bytes(lambda: step(model, lambda: regspec.regularization_loss(model))) < 1.01 * bytes_without
+    outputs = [layers[:1], layers[:2], layers[:4], layers]
+    with torch.no_grad():
+        wanted = [0.3 * y.abs().sum() + 0.2 * y.square().sum() for y in (nn.Sequential(*each)(x) for each in outputs)]
+    terms = regspec.regularization_terms(model).values()
+    torch.testing.assert_close([*terms], [each / 603 for each in wanted])
 
 
 @pytest.mark.parametrize(("width", "kept"), [(999, True), (16384, True), (16385, False)])

@@ -7,9 +7,13 @@ reads costs little more than one without. What follows from keeping outputs:
 
 - An operation in place may change an output before its penalty is read. So the first forward of each mode keeps copies,
   and learns from the tensors' versions which outputs are changed; those are copied from then on, and any other change
-  is an error: in training when the forward ends, in evaluation when the penalty is read.
+  is an error: in training when the forward ends, in evaluation when the penalty is read. Copies that share memory until
+  one is written to (`torch._lazy_clone`) were tried: `numpy` of such an output is wrong in torch 2.13.
 - In evaluation, what the model itself gives, or takes, is copied where it has a penalty: its caller may change it.
 - Tensors of inference mode have no versions: each is copied.
+- A backward pass frees what the graph keeps as it comes by, and what is kept here only later. So the loss, when it is
+  read, puts its penalty in the place of each large output. A step after the first, of 6 layers of 1024 with 1024 rows,
+  then takes as much memory as one without penalties, where the usual loop takes 1.37; the first one takes 1.19.
 - Under checkpointing, an output that is kept stays in memory, though what is behind it does not.
 - A forward that is recomputed in the backward pass notes nothing; its hooks compute what they did in the forward, so
   that the saved tensors correspond.

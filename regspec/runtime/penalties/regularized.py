@@ -46,7 +46,7 @@ from regspec.runtime.penalties.state import (
     terms_in,
 )
 from regspec.runtime.penalties.terms import Regularizer, Seen, WeightTerm
-from regspec.runtime.penalties.totals import Total
+from regspec.runtime.penalties.totals import Total, let_go
 from regspec.runtime.penalties.units import UnitTerm, slices_of
 
 
@@ -213,6 +213,8 @@ class Regularized(Penalized):
                     total.add(term, weight, 1.0)
                 if term.scheduled and not term.scheduled[0].is_set and self.training and torch.is_grad_enabled():
                     raise RuntimeError(_UNSET)
+        if total.can_fuse and torch.is_grad_enabled():
+            self._regspec.heard = [let_go(each) if each[0] in listeners else each for each in self._regspec.heard]
         heard = heard_by(self, listeners)
         total.penalties += [penalty for _, penalty, _, kind, _ in heard if kind == PENALTY]
         for listener, x, share in read(heard):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from regspec.runtime.kernels.fused import Group, Strengths, can_fuse, fused_penalty, is_plain
 from regspec.runtime.kernels.sharded import is_sharded, join, joined, placement, shard
-from regspec.runtime.penalties.listeners import Listener
+from regspec.runtime.penalties.listeners import PENALTY, Heard, Listener, read
 from regspec.runtime.penalties.terms import WeightTerm
 
 LARGE = 2**20  # the bytes of an output from which on it has a node of its own
@@ -40,7 +40,7 @@ class Total:
                 return
         l1, l2 = term.strengths
         if l1 or l2:
-            if own.nbytes > LARGE and isinstance(term, Listener) and own.grad_fn is not None:
+            if isinstance(term, Listener) and is_large(own):
                 total.penalties.append(_in_its_turn((l1 * share, l2 * share), own))
             else:
                 kind = l1 * share, l2 * share, own.dtype, own.get_device(), own.requires_grad
@@ -73,14 +73,31 @@ class Total:
         return torch.stack([first, *(each.to(first.device) for each in others)]).sum()
 
 
+def is_large(x: Tensor) -> bool:
+    """Whether an output has a node of its own."""
+    return x.nbytes > LARGE and x.grad_fn is not None
+
+
+def let_go(heard: Heard) -> Heard:
+    """A large output's penalty in its place, so that the backward pass frees the output as soon as it has come by."""
+    x = heard[1]
+    if not (is_plain(x) and is_large(x)):
+        return heard
+    total = Total()
+    for listener, own, share in read([heard]):
+        total.add(listener, own, share)
+    penalty = total.sum()
+    return heard if penalty is None else (heard[0], penalty, None, PENALTY, 1.0)
+
+
 def _in_its_turn(strengths: Strengths, x: Tensor) -> Tensor:
     """The penalty of a large output, whose gradient is computed when the backward pass comes to it, and not before.
 
     One node for all outputs would give all their gradients at once, at the beginning of the pass. The pass goes through
-    nodes from the latest to the earliest, so this one is counted as the one that comes next after the output.
+    nodes from the latest to the earliest, so this one is counted as old as the output's own, which waits for it.
     """
     penalty = fused_penalty([(strengths, [x])])
     node: Any = penalty.grad_fn
     if node is not None and x.grad_fn is not None:
-        node._set_sequence_nr(x.grad_fn._sequence_nr() + 1)
+        node._set_sequence_nr(x.grad_fn._sequence_nr())
     return penalty
