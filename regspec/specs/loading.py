@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from regspec.code.expressions import Itself
 from regspec.language.fields import Frozen
@@ -32,9 +31,18 @@ from regspec.specs.model import (
     size_of,
 )
 from regspec.specs.parameters import defaults, places_of, plain, resolved, substitute
-from regspec.specs.rules import LayerRule, ModuleRule, RulesFile
+from regspec.specs.rules import ModuleRule, RulesFile
 from regspec.specs.searches import Search, Searched, is_searched
-from regspec.specs.sections import BlockSection, CallEntry, Input, SpecSections, UseEntry, name_of_file
+from regspec.specs.sections import (
+    BlockSection,
+    CallEntry,
+    Input,
+    SpecSections,
+    UseEntry,
+    fields_in,
+    name_of_file,
+    section_of,
+)
 from regspec.specs.selecting import check_kinds, with_kinds
 from regspec.text import faults
 from regspec.text.document import Document, read
@@ -169,10 +177,10 @@ class _Loader:
     def _valid(self, name: str, value: Any, top: Origin, default: Any) -> Any:
         """A section without its faulty items; its default where nothing valid is left."""
         try:
-            return _adapter(name).validate_python(value)
+            return section_of(name).validate_python(value)
         except ValidationError as error:
             errors = [{**each, "loc": (name, *each["loc"])} for each in error.errors(include_url=False)]
-        self.problems.extend(faults.problems(errors, top, "the spec", _known(name), parameters=self.parameters))
+        self.problems.extend(faults.problems(errors, top, "the spec", fields_in(name), parameters=self.parameters))
         faulty = {location[1] for each in errors if isinstance(location := each["loc"], tuple) and len(location) > 1}
         if isinstance(value, dict):
             rest: Any = {key: item for key, item in value.items() if key not in faulty}
@@ -181,7 +189,7 @@ class _Loader:
         if not faulty or not isinstance(value, (dict, list)) or not rest:
             return default
         try:
-            return _adapter(name).validate_python(rest)
+            return section_of(name).validate_python(rest)
         except ValidationError:
             return default
 
@@ -439,15 +447,3 @@ def _split(fields: dict[str, Any], model: type[Frozen]) -> tuple[dict[str, Any],
     known = model.model_fields
     own = {name: value for name, value in fields.items() if name in known}
     return own, {name: value for name, value in fields.items() if name not in own}
-
-
-@cache
-def _adapter(section: str) -> TypeAdapter[Any]:
-    """Validates one section of a spec file."""
-    return TypeAdapter(SpecSections.model_fields[section].rebuild_annotation())
-
-
-def _known(section: str) -> list[str]:
-    """The fields of a section's items, to suggest one for a fault."""
-    items: dict[str, type[Frozen]] = {"inputs": Input, "blocks": BlockSection, "regularizers": LayerRule}
-    return [field.alias or name for name, field in items[section].model_fields.items()] if section in items else []

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     Field,
     PlainValidator,
+    TypeAdapter,
     ValidatorFunctionWrapHandler,
     WithJsonSchema,
     WrapValidator,
@@ -144,6 +146,18 @@ class SpecSections(Frozen):
     regularizers: Annotated[tuple[LayerRule, ...], Sequence] = Field(
         (), description="Regularizers for many layers at once; what a layer says itself wins."
     )
+
+
+@cache
+def section_of(name: str) -> TypeAdapter[Any]:
+    """What validates one section of a spec file."""
+    return TypeAdapter(SpecSections.model_fields[name].rebuild_annotation())
+
+
+def fields_in(section: str) -> list[str]:
+    """The fields of a section's items, to suggest one for a fault."""
+    items: dict[str, type[Frozen]] = {"inputs": Input, "blocks": BlockSection, "regularizers": LayerRule}
+    return [field.alias or name for name, field in items[section].model_fields.items()] if section in items else []
 
 
 class CallEntry(Frozen):

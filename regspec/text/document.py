@@ -18,15 +18,6 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
-from yaml import (
-    AliasEvent,
-    DocumentStartEvent,
-    MappingEndEvent,
-    MappingStartEvent,
-    ScalarEvent,
-    SequenceEndEvent,
-    SequenceStartEvent,
-)
 
 from regspec.text.problems import Problem, Problems, RegspecError
 
@@ -250,12 +241,13 @@ class _Container:
 
     def merge(self) -> None:
         """Puts in what stands behind <<: before the mapping's own keys, which win, and the first of several too."""
-        own = dict(self.value)
-        self.value.clear()
-        for each in self.merged or ():
-            for key, value in each.items():
-                self.value.setdefault(key, value)
-        self.value.update(own)
+        if self.merged:
+            own = dict(self.value)
+            self.value.clear()
+            for each in self.merged:
+                for key, value in each.items():
+                    self.value.setdefault(key, value)
+            self.value.update(own)
 
 
 _NO_KEY = object()
@@ -280,23 +272,22 @@ class _Reader:
         documents = 0
         for event in iter(LOADER(self.text).get_event, None):
             kind = type(event)
-            if kind is ScalarEvent:
+            if kind is yaml.ScalarEvent:
                 self._put(self._scalar(event), event)
-            elif kind is MappingStartEvent:
+            elif kind is yaml.MappingStartEvent:
                 self._start({}, event)
-            elif kind is SequenceStartEvent:
+            elif kind is yaml.SequenceStartEvent:
                 self._start([], event)
-            elif kind is MappingEndEvent or kind is SequenceEndEvent:
+            elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
                 closed = self.open.pop()
-                if closed.merged:
-                    closed.merge()
+                closed.merge()
                 closed.size += len(closed.value)
                 if closed.anchor is not None:
                     self.anchors[closed.anchor] = closed
                 self._add(closed, event)
-            elif kind is AliasEvent:
+            elif kind is yaml.AliasEvent:
                 self._alias(event)
-            elif kind is DocumentStartEvent:
+            elif kind is yaml.DocumentStartEvent:
                 documents += 1
                 if documents == 2:
                     raise RegspecError(self._problem(event, "a file holds one document, and here a second begins"))
@@ -371,9 +362,7 @@ class _Reader:
         is_plain = event.implicit[0]
         if is_plain and text == "<<" and event.anchor is None and self._awaits_key:
             return _MERGE
-        value: Any = text
-        if is_plain and text[:1] in _FIRST_OF_OTHERS:
-            value = self._value(text, event)
+        value = self._value(text, event) if is_plain and text[:1] in _FIRST_OF_OTHERS else text
         if event.anchor is not None:
             self._anchor(event)
             self.anchors[event.anchor] = _Container(value, None)

@@ -13,7 +13,12 @@ gained nothing: the stack takes what the outputs took.
 Inductor makes one addmm of the sum of a weight's gradient and the penalty's, which costs a buffer and a copy, here as
 in the loop: 6 layers of 1024 take 1.36 of a step without penalties, and 1.18 where that is switched off in torch. Its
 pattern takes any two tensors of one type, in either order, and autograd is what adds them: no form was found that
-keeps the penalty's gradient out of it.
+keeps the penalty's gradient out of it. It does the same with the gradient of an output and its penalty's, from the
+second layer on. A node after each output that negates the gradient twice stands in between there; but what it returned
+was a view, which nothing may change in place, or a copy. By the least CPU time of 8 layers of 64, on a busy machine,
+over the loop: 0.97 with views and 1.12 with copies, 1.07 without the node: too unsteady to decide by.
+Each penalty of an output is an output of the graph with a gradient to come, also where the loss is read inside: it may
+be read once more outside. Without these the backward pass would have an input and an addition less for each.
 """
 
 from __future__ import annotations
