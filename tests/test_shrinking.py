@@ -295,6 +295,13 @@ CASES = {
         {"a.weight": [1, 2], "a.bias": [1, 2], "s.weight": [2], "s.bias": [2]},
         {"a.units": 3, "s.units": 3},
     ),
+    "a constant that a layer takes of vectors and of sequences": Case(
+        "[Dense: {name: a, units: 5, activation: sigmoid}, Dense: {name: s, units: 3}, "
+        "RepeatVector: {name: r, n: 3, inputs: a}, call: {layer: s, name: t, inputs: r}, Flatten: {name: f}, "
+        "Concatenate: {inputs: [s, f]}, Dense: 2]",
+        {"a.weight": [1]},
+        {"a.units": 4},
+    ),
     "constants that differ in the second and third call of a layer": Case(
         "[Dense: {name: a, units: 4, activation: sigmoid}, "
         "Dense: {name: b, units: 4, activation: sigmoid, inputs: x}, "

@@ -142,10 +142,12 @@ def _constants(live: Live, choice: Choice, call: Call, number: int) -> Iterator[
     if len(inputs) == 1 and not any(place.is_output for place in tie.places):
         calls = [each for each in live.units.calls if each.path == call.path]
         taken, values = np.zeros(tie.size, bool), np.zeros(tie.size)
-        for each in calls:  # of which all agree where they take any
-            known, part = live.at(each, inputs[0], tie)
-            own = live.taken(each, number)[indices(inputs[0], tie.size)]
-            gone = choice.is_gone(ids_at(live.units, each, inputs[0], tie))
+        for each in calls:  # of which all agree where they take any; each on a tensor of its own rank
+            its = each.ties.ties[number]
+            place = next(place for place in its.places if place.is_input)
+            known, part = live.at(each, place, its)
+            own = live.taken(each, number)[indices(place, its.size)]
+            gone = choice.is_gone(ids_at(live.units, each, place, its))
             value = np.where(own & gone & known.constant[part], known.value[part], 0.0)
             values = np.where(taken, values, value)
             taken = taken | own
