@@ -1,7 +1,4 @@
-"""Proximal steps of groups: by numba, or as the rows of matrices.
-
-Measured with one thread: a step of Adam on the weights of a ResNet-20 ...
-"""
+"""Proximal steps of groups: by numba, or as the rows of matrices."""
 
 from __future__ import annotations
 
