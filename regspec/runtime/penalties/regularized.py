@@ -231,7 +231,7 @@ class Regularized(Penalized):
     def set_strength(self, name: str, strength: float) -> None:
         """Gives a regularizer another strength: ``hidden.kernel.l2``, as `regspec.strengths` names it.
 
-        A schedule goes on multiplying it.
+        A schedule goes on multiplying it. The penalty of an output that the model gave before may have the former one.
 
         Raises:
             ValueError: where there is none of the name, it has no strength, it is the optimizer's weight decay, or the
