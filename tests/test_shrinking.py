@@ -39,6 +39,9 @@ class Case:
     stays: str = ""  # what the report says of others
 
 
+AT_STEPS = (
+    "Reshape: {target_shape: [7, 2, 2], axes: [steps, length, features]}, TimeDistributed: {name: d, layer: {Dense: 6}}"
+)
 CASES = {
     "a unit whose kernel and bias are zero": Case(
         "[Dense: {name: a, units: 5, activation: tanh}, Dense: 2]",
@@ -272,6 +275,20 @@ CASES = {
         {},
         (7, 4),
         "a: nothing says what its units are",
+    ),
+    "attention at each step gives as few as it takes": Case(
+        f"[{AT_STEPS}, TimeDistributed: {{name: a, layer: {{MultiHeadAttention: {{num_heads: 2, key_dim: 3}}}}}}, "
+        "Dense: {name: b, units: 2}]",
+        {"d.weight": [1], "d.bias": [1], "b.weight": (slice(None), 4)},
+        {"d.layer.units": 5},
+        (7, 4),
+    ),
+    "heads at each step, which two fields count": Case(
+        f"[{AT_STEPS}, TimeDistributed: {{name: a, layer: {{GroupQueryAttention: {{head_dim: 2, num_query_heads: 4, "
+        "num_key_value_heads: 2}}}, Dense: 2]",
+        {"a.value.weight": [0, 1], "a.value.bias": [0, 1]},
+        {"a.layer.num_query_heads": 2, "a.layer.num_key_value_heads": 1},
+        (7, 4),
     ),
     "a layer at each step": Case(
         "[TimeDistributed: {name: a, layer: {Dense: 5}}, Dense: 2]", {"a.weight": [1], "a.bias": [1]},

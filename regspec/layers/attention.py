@@ -1,4 +1,4 @@
-"""Attention of queries over values, plain and additive. Over (batch, steps, features). Several: `attention_heads`."""
+"""Attention of queries over values with one head, plain and additive, over (batch, steps, features)."""
 
 from __future__ import annotations
 

@@ -124,6 +124,16 @@ class Projected(KernelSlot, BiasSlot, Attending):
             ties.append(Tie(shape[2], made, self.output_field, follows=Place(0, last)))
         return Ties((*ties, *self.head_ties(weights)))
 
+    def settings(self) -> dict[str, Value]:
+        """What a module is told besides sizes."""
+        return {
+            "dropout": unless(0.0, self.dropout),
+            "bias": unless(True, self.use_bias),
+            "gate": unless(False, self.use_gate),
+            "sliding_window": unless(None, self.sliding_window),
+            "rope_max_wavelength": unless(None, self.rope_max_wavelength),
+        }
+
     # what says how many units its output has, if that need not be as many as before
     output_field: ClassVar[FieldPath] = ()
 
@@ -282,11 +292,7 @@ class MultiHeadAttention(Projected):
             value_size=unless(query.size(-1), value.size(-1)),
             output_size=unless((query.size(-1),), sizes),
             attention_axes=unless((1,), chosen),
-            dropout=unless(0.0, self.dropout),
-            bias=unless(True, self.use_bias),
-            gate=unless(False, self.use_gate),
-            sliding_window=unless(None, self.sliding_window),
-            rope_max_wavelength=unless(None, self.rope_max_wavelength),
+            **self.settings(),
         )
         return self.applied(Module(constructor), (x, *others))
 
@@ -360,10 +366,6 @@ class GroupQueryAttention(Projected):
             self.head_dim,
             key_size=unless(query.size(-1), key.size(-1)),
             value_size=unless(query.size(-1), value.size(-1)),
-            dropout=unless(0.0, self.dropout),
-            bias=unless(True, self.use_bias),
-            gate=unless(False, self.use_gate),
-            sliding_window=unless(None, self.sliding_window),
-            rope_max_wavelength=unless(None, self.rope_max_wavelength),
+            **self.settings(),
         )
         return self.applied(Module(constructor), (x, *others))

@@ -56,7 +56,7 @@ class Tie:
     places: tuple[Place, ...]
     field: FieldPath = ()  # what says how many there are
     each: int = 1  # what that counts of each unit
-    others: tuple[tuple[FieldPath, int], ...] = ()  # further fields that count them, and what of each unit
+    others: tuple[tuple[FieldPath, int], ...] = ()  # further fields that say how many, and what each counts of a unit
     follows: Place | None = None  # the axis of an input that has as many, where nothing says how many there are
     stays: str = ""  # why none of them may go
     factors: tuple[str, ...] = ()  # weights that multiply a unit, which is cut where all of its slice is zero
@@ -140,8 +140,10 @@ def beside_steps(ties: Ties) -> Ties:
     """The ties of a layer that is applied to each step, and is another's ``layer``."""
 
     def stepped(tie: Tie) -> Tie:
-        places = (place if isinstance(place.of, str) else replace(place, axis=place.axis + 1) for place in tie.places)
-        return replace(tie, places=tuple(places))
+        return replace(tie, places=tuple(map(behind, tie.places)), follows=tie.follows and behind(tie.follows))
+
+    def behind(place: Place) -> Place:
+        return place if isinstance(place.of, str) else replace(place, axis=place.axis + 1)
 
     inner = wrapped(ties)
     return replace(inner, ties=tuple(map(stepped, inner.ties)))
@@ -153,7 +155,10 @@ def wrapped(ties: Ties) -> Ties:
     def inside(path: FieldPath) -> FieldPath:
         return ("layer", "*", *path) if path else ()
 
-    own = tuple(replace(tie, field=inside(tie.field)) for tie in ties.ties)
+    own = tuple(
+        replace(tie, field=inside(tie.field), others=tuple((inside(path), each) for path, each in tie.others))
+        for tie in ties.ties
+    )
     folds = tuple(replace(fold, field=fold.field and inside(fold.field)) for fold in ties.folds)
     return replace(ties, ties=own, folds=folds, groups=inside(ties.groups))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from regspec.runtime.penalties.state import Penalized
 from regspec.runtime.penalties.terms import WeightTerm
 from regspec.runtime.penalties.tracing import without_schedule
 from regspec.runtime.penalties.units import UnitTerm
-from regspec.runtime.penalties.weights import leads_to, owner_at, sources_at
+from regspec.runtime.penalties.weights import owner_at, parameter_at, sources_at
 
 Route = Literal["loss", "gradient", "decay", "proximal"]
 Now = tuple[tuple[nn.Parameter, ...], bool]  # the parameters of a weight, and whether it is computed from them
@@ -85,7 +86,8 @@ class Part:
             RuntimeError: where the weight is gone; or where it is another one, and the route is not the gradient's.
         """
         assert isinstance(self.term, WeightTerm)
-        if all(map(partial(leads_to, self.owner), self.term.ways, self.parameters)) and not self.is_computed:
+        found = map(partial(parameter_at, self.owner), self.term.ways)
+        if not self.is_computed and all(map(operator.is_, found, self.parameters)):
             return self.parameters, False  # nearly always, and the rest takes longer
         try:
             parameters, is_computed = weights_of(self.owner, self.term)

@@ -155,8 +155,11 @@ def balance(choice: Choice, weight: Mapping[int, float]) -> None:
                 _even_parts(choice, [own.reshape(tie.parts, -1) for tie, own in parted], weight, why)
             for tie, own in zip(ties, roots, strict=True):
                 if tie.follows is not None and not tie.field:
-                    taken = choice.units.roots(axis_of(call, tie.follows))
-                    _keep(choice, own, _count(choice, taken), weight, why := f"{call.name} gives as many as it takes")
+                    taken, why = (
+                        choice.units.roots(axis_of(call, tie.follows)),
+                        f"{call.name} gives as many as it takes",
+                    )
+                    _keep(choice, own, _count(choice, taken), weight, why)
                     _keep(choice, taken, _count(choice, own), weight, why)
             for word in {tie.alike for tie in ties if tie.alike}:
                 some = [own for tie, own in zip(ties, roots, strict=True) if tie.alike == word]

@@ -19,8 +19,8 @@ from regspec.runtime.penalties.tracing import Strengths, Traced, strength_now, t
 from regspec.runtime.penalties.weights import (
     identity_at,
     is_trained_at,
+    parameter_at,
     tensor_at,
-    trained_parameter_at,
     weight_at,
 )
 
@@ -190,8 +190,9 @@ class WeightTerm(Term):
         A tensor that `functional_call` puts in the parameter's place is never frozen.
         """
         if len(self.ways) == 1:  # nearly always to a parameter that no other term has
-            parameter = trained_parameter_at(module, self.ways[0])
-            if parameter is not None and (seen is None or seen.first.setdefault(parameter, (self, module))[0] is self):
+            parameter = parameter_at(module, self.ways[0])
+            is_trained = parameter is not None and parameter.requires_grad
+            if is_trained and (seen is None or seen.first.setdefault(parameter, (self, module))[0] is self):
                 return parameter
         if seen is not None and self.is_seen(module, seen):
             return None

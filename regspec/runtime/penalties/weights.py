@@ -35,8 +35,8 @@ def weight_at(module: nn.Module, way: Way, counts_frozen: bool = False) -> Tenso
     return weight.detach() if counts_frozen else None
 
 
-def trained_parameter_at(module: nn.Module, way: Way) -> Tensor | None:
-    """The parameter to which a way leads; None where it is frozen, or the weight has to be looked for."""
+def parameter_at(module: nn.Module, way: Way) -> Tensor | None:
+    """The parameter to which a way leads by modules of these names; None where the weight has to be looked for."""
     owner = module
     for name in way[:-1]:
         inner = owner._modules.get(name)
@@ -44,18 +44,7 @@ def trained_parameter_at(module: nn.Module, way: Way) -> Tensor | None:
             return None
         owner = inner
     parameter: Tensor | None = owner._parameters.get(way[-1])
-    return parameter if parameter is not None and parameter.requires_grad else None
-
-
-def leads_to(module: nn.Module, way: Way, parameter: Tensor) -> bool:
-    """Whether a way leads to this parameter, by modules of these names; that of a wrapper may lead there otherwise."""
-    owner = module
-    for name in way[:-1]:
-        inner = owner._modules.get(name)
-        if inner is None:
-            return False
-        owner = inner
-    return owner._parameters.get(way[-1]) is parameter
+    return parameter
 
 
 def is_trained_at(module: nn.Module, way: Way) -> bool:
