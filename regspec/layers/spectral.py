@@ -128,7 +128,7 @@ class SpectralNormalization(Wrapper):
         found = self.layer.ties_to(outputs, x)
         if found is None:
             return None
-        kernel = self._kernel(x)
+        kernel, inner = self._kernel(x), wrapped(found)
         last = len(kernel.shape or ()) - 1
 
         def with_vector(tie: Tie) -> Tie:
@@ -139,7 +139,7 @@ class SpectralNormalization(Wrapper):
             )
             return replace(tie, places=(*tie.places, *own), apart=(*tie.apart, "vector_u"))
 
-        return replace(wrapped(found), ties=tuple(map(with_vector, wrapped(found).ties)))
+        return replace(inner, ties=tuple(map(with_vector, inner.ties)))
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         kernel = self._kernel(x)
